@@ -1,0 +1,100 @@
+"""How a model is trained, as a value."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from assay.spec.axes import Axis
+from assay.spec.base import Described, Part
+from assay.spec.parts import Count, Positive, Share
+
+
+class ScheduleKind(Axis):
+    """How the learning rate moves after warmup (N7)."""
+
+    constant = "constant"
+    linear = "linear"
+    """Straight down to `final` x peak at the last step."""
+    cosine = "cosine"
+    """Half a cosine down to `final` x peak at the last step (Loshchilov & Hutter 2017)."""
+    inverse_sqrt = "inverse_sqrt"
+    """peak x sqrt(warmup / step) (Vaswani et al. 2017)."""
+    wsd = "wsd"
+    """Warmup, stable, decay: constant, then linear over the last `decay` share (Hu et al. 2024)."""
+
+
+class ScheduleSpec(Part):
+    """The learning rate over time."""
+
+    shorthand: ClassVar[str | None] = "kind"
+
+    kind: ScheduleKind = ScheduleKind.cosine
+    """The shape after warmup."""
+    warmup: Annotated[float, Field(ge=0)] = 0.05
+    """Below 1: share of all steps; from 1 on: number of steps. Linear from 0."""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """cosine, linear and wsd end at this share of the peak."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """wsd: the share of all steps that decays."""
+
+
+class OptimizerSpec(Part):
+    """AdamW (Loshchilov & Hutter 2019); decay on matrices only, not on norms, biases and scalars."""
+
+    shorthand: ClassVar[str | None] = "learning_rate"
+
+    learning_rate: Positive = 3e-3
+    """Peak."""
+    beta1: Share = 0.9
+    """Decay of the first moment."""
+    beta2: Share = 0.95
+    """Decay of the second moment."""
+    eps: Positive = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled decay, times the learning rate."""
+    clip: Positive | None = 1.0
+    """Largest global gradient norm; None: no clipping."""
+
+
+class TrainSpec(Described):
+    """One training run, but for the model, the data and the seed."""
+
+    budget: Positive | None = None
+    """Training FLOPs; the run ends with the step that reaches it. Give this or `steps`."""
+    steps: Count | None = None
+    """Optimizer steps. Give this or `budget`."""
+    batch_size: Count = 16
+    """Rows a step."""
+    length: Count = 128
+    """Tokens a row (of the encoder, in an encoder-decoder)."""
+    decoder_length: Count | None = None
+    """Tokens a row of the decoder; None: as `length`."""
+    accumulation: Count = 1
+    """Parts that a step's batch is computed in; losses are weighted by tokens, so the number changes nothing else."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """The optimizer."""
+    schedule: ScheduleSpec = ScheduleSpec()
+    """The learning rate over time."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of log^2 Z (PaLM: 1e-4)."""
+    evaluations: Annotated[int, Field(ge=1)] = 8
+    """Times that held-out loss is measured, evenly over the budget, the end included."""
+    checkpoints: Annotated[int, Field(ge=1)] = 2
+    """Times that a checkpoint is written, evenly, the end included; the newest is kept."""
+    dtype: Annotated[str, Field(pattern="^(float32|bfloat16)$")] | None = None
+    """Arithmetic; None: bfloat16 on an accelerator, float32 on a CPU. Weights stay float32."""
+    compile: bool | None = None
+    """Compile by block; None: where a compiler is found and the run is long enough to earn it back."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainSpec:
+        if self.budget is None and self.steps is None:
+            raise ValueError("steps: give steps, or budget in FLOPs")
+        if self.budget is not None and self.steps is not None:
+            raise ValueError(f"steps: {self.steps} and budget {self.budget:g} are both given; give one of them")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"accumulation: {self.accumulation} does not divide batch_size {self.batch_size}")
+        return self
