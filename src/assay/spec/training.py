@@ -55,8 +55,8 @@ class OptimizerSpec(Part):
     """Added to the root of the second moment."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled decay, times the learning rate."""
-    clip: Positive | None = 1.0
-    """Largest global gradient norm; None: no clipping."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest global gradient norm; 0: no clipping."""
 
 
 class TrainSpec(Described):

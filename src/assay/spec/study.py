@@ -1,0 +1,144 @@
+"""What a study is: a model, a run, and the axes along which they vary."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from assay.errors import UserError
+from assay.spec.axes import Axis, Family
+from assay.spec.base import Described
+from assay.spec.data import DataSpec
+from assay.spec.model import ModelSpec
+from assay.spec.objective import ObjectiveSpec
+from assay.spec.parts import Count
+from assay.spec.training import TrainSpec
+
+Value = str | int | float | bool
+
+
+class Match(Axis):
+    """What is held equal between families besides training FLOPs."""
+
+    parameters = "parameters"
+    """An encoder-decoder gets half of the layers on each side: about equal parameters, about half the FLOPs a token."""
+    flops = "flops"
+    """An encoder-decoder gets all of the layers on each side: about equal FLOPs a token, about twice the parameters."""
+
+
+class RunSpec(Described):
+    """One run of a study: everything that its numbers depend on."""
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"name", "labels"})
+
+    name: str = ""
+    """What the study calls it; no part of its identity."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """The values of the varied axes; no part of its identity."""
+    model: ModelSpec
+    """The model."""
+    train: TrainSpec
+    """The run."""
+    objective: ObjectiveSpec
+    """What is learned."""
+    data: DataSpec
+    """What from."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of initialization, data order and dropout."""
+
+
+class StudySpec(Described):
+    """Runs that differ along stated axes, seeds times each."""
+
+    name: str = ""
+    """What people call it."""
+    model: ModelSpec = ModelSpec()
+    """The model that the axes vary."""
+    train: TrainSpec = TrainSpec(budget=3e12)
+    """The run that the axes vary (fields under `train.`)."""
+    objective: ObjectiveSpec | None = None
+    """What is learned; None: causal LM in a causal decoder, prefix LM in the others."""
+    data: DataSpec = DataSpec()
+    """What from."""
+    vary: dict[str, tuple[Value, ...]] = Field(
+        default_factory=lambda: {"family": ("causal", "prefix", "encoder_decoder")}
+    )
+    """Axis (a dotted field of the model, or of `train.`, `objective`, `data.`) to its values; all combinations run."""
+    seeds: Count = 3
+    """Runs of each combination, seeds 0, 1, 2 ..."""
+    match: Match = Match.parameters
+    """What families share besides training FLOPs."""
+
+    @model_validator(mode="after")
+    def _check(self) -> StudySpec:
+        for axis, values in self.vary.items():
+            if not values:
+                raise ValueError(f"vary.{axis}: no values; give at least one")
+            if len(set(map(str, values))) != len(values):
+                raise ValueError(f"vary.{axis}: {', '.join(map(str, values))} names a value twice")
+        return self
+
+    def runs(self) -> list[RunSpec]:
+        """Every run: all combinations of the axes' values, each with all seeds.
+
+        Raises:
+            UserError: an unknown axis, or a combination that cannot work, named by its values.
+        """
+        combinations = itertools.product(*self.vary.values())
+        runs = []
+        for values in combinations:
+            labels = dict(zip(self.vary, values, strict=True))
+            runs += [self._run(labels, seed) for seed in range(self.seeds)]
+        return runs
+
+    def _run(self, labels: dict[str, Value], seed: int) -> RunSpec:
+        changes: dict[str, dict[str, Any]] = {"model": {}, "train": {}, "objective": {}, "data": {}}
+        for axis, value in labels.items():
+            room, _, rest = axis.partition(".")
+            if axis == "objective":
+                changes["objective"]["kind"] = value
+            elif room in changes and rest:
+                changes[room][rest] = value
+            else:
+                changes["model"][axis] = value
+        shown = {axis: str(value) for axis, value in labels.items()}
+        where = ", ".join(f"{axis} = {value}" for axis, value in shown.items())
+        try:
+            model = self._model(changes["model"])
+            base = self.objective or default_objective(model)
+            return RunSpec(
+                name=", ".join(shown.values()),
+                labels=shown,
+                model=model,
+                train=self.train.with_(**changes["train"]),
+                objective=_vary(base, changes["objective"]),
+                data=_vary(self.data, changes["data"]),
+                seed=seed,
+            )
+        except UserError as error:
+            raise UserError(f"The combination {where} cannot run. {error}" if where else str(error)) from None
+
+    def _model(self, changes: dict[str, Any]) -> ModelSpec:
+        """The model with its axes set; an encoder-decoder's depth follows `match` unless it is given."""
+        two = Family(changes.get("family", self.model.family)) is Family.encoder_decoder
+        if not two or self.model.family is Family.encoder_decoder or self.match is Match.flops:
+            return self.model.with_(**changes)
+        layers = int(changes.get("layers", self.model.layers))
+        halves = {"layers": max(layers // 2, 1), "encoder.layers": max(layers - layers // 2, 1)}
+        return self.model.with_(**(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes}))
+
+
+def default_objective(model: ModelSpec) -> ObjectiveSpec:
+    """Causal LM in a causal decoder, masked LM in an encoder, prefix LM in the others."""
+    kinds = {Family.causal: "causal_lm", Family.encoder: "mlm"}
+    return ObjectiveSpec.model_validate({"kind": kinds.get(model.family, "prefix_lm")})
+
+
+def _vary(described: Any, changes: dict[str, Any]) -> Any:
+    if not changes:
+        return described
+    holder = type(described)
+    fields = described.model_dump(mode="json") | changes
+    return holder.model_validate(fields)
