@@ -1,0 +1,50 @@
+"""Causal language modelling: every token from those before it (maximum likelihood, K3).
+
+`L = - sum_i ln p(x_i | x_1 ... x_{i-1})`. Where the vocabulary has a begin token, it is put before each piece,
+so that the first token is a target too; without one, every token but the first is a target. Where the document
+ends with the piece, its end token is the last target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.objectives.base import Example, Ints, Key, Lengths, Sizes, Vocabulary, decoder_only, join
+
+__all__ = ["CausalLM"]
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """Causal LM, for one-stack decoders. In a prefix decoder its prefix is empty, so attention is causal."""
+
+    family: str
+    vocabulary: Vocabulary
+
+    @property
+    def shortest(self) -> int:
+        """Raw tokens that an example needs."""
+        return 1 if self.vocabulary.bos is not None else 2
+
+    def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
+        """All tokens as inputs and, one position earlier, as targets. The key has no influence."""
+        vocabulary = self.vocabulary
+        sequence = join(vocabulary.bos, tokens, vocabulary.eos if ends else None)
+        return decoder_only(sequence, prefix=0, first=0)
+
+    def raw_length(self, capacity: Lengths, *, ends: bool = False) -> int:
+        """Raw tokens that fill `capacity.inputs` positions."""
+        return capacity.inputs + 1 - self._extra(ends)
+
+    def decoder_length(self, length: int) -> None:
+        """None: there is one stack."""
+        return None
+
+    def sizes(self, raw: Ints, ends: Ints, documents: Ints, *, seed: int, epoch: int) -> Sizes:
+        """Positions of each piece."""
+        return Sizes(raw + np.where(ends, self._extra(True), self._extra(False)) - 1)
+
+    def _extra(self, ends: bool) -> int:
+        return (self.vocabulary.bos is not None) + (ends and self.vocabulary.eos is not None)
