@@ -118,13 +118,19 @@ def disk_guard(path: Path, size: int) -> Iterator[None]:
         raise
 
 
-def disk_full(path: Path, size: int) -> UserError:
-    """The error to raise where `size` bytes for `path` found no room."""
+def disk_full(path: Path, size: int, *, at_least: bool = False) -> UserError:
+    """The error to raise where bytes for a file found no room.
+
+    Args:
+        path: the file, or the folder of a checkpoint.
+        size: the bytes that were to be written.
+        at_least: `size` is only what was written when the room ended.
+    """
     free = "unknown"
     with suppress(OSError):
         free = f"{shutil.disk_usage(path.parent).free:,}"
     return UserError(
-        f"{path}: the disk is full: {size:,} bytes could not be written ({free} bytes are free).",
+        f"{path}: the disk is full: {'more than ' if at_least else ''}{size:,} bytes could not be written ({free} bytes are free).",
         "Free some space, or give a folder on another disk (--out DIR); what was written before is kept, and "
         "--resume goes on from there.",
     )

@@ -221,7 +221,7 @@ class RunFolder:
             full = _is_full(error, temporary)
             shutil.rmtree(temporary, ignore_errors=True)
             if full:
-                raise disk_full(target, size) from error
+                raise disk_full(target, size, at_least=True) from error
             raise
 
     def keep_checkpoints(self, last: int) -> None:
@@ -251,5 +251,5 @@ def _is_full(error: BaseException, folder: Path) -> bool:
         return False
     if "no space left" in str(error).lower() or "os error 28" in str(error).lower():
         return True
-    # torch.save only says that its stream writer failed: look at the disk itself.
-    return "writer" in str(error).lower() and shutil.disk_usage(folder).free < 1 << 20
+    # torch.save only says that a position in its stream is not the expected one: look at the disk itself.
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 1 << 20
