@@ -126,11 +126,12 @@ def disk_full(path: Path, size: int, *, at_least: bool = False) -> UserError:
         size: the bytes that were to be written.
         at_least: `size` is only what was written when the room ended.
     """
+    amount = f"more than {size:,} bytes" if at_least and size else f"{size:,} bytes" if size else "the file"
     free = "unknown"
     with suppress(OSError):
         free = f"{shutil.disk_usage(path.parent).free:,}"
     return UserError(
-        f"{path}: the disk is full: {'more than ' if at_least else ''}{size:,} bytes could not be written ({free} bytes are free).",
+        f"{path}: the disk is full: {amount} could not be written ({free} bytes are free).",
         "Free some space, or give a folder on another disk (--out DIR); what was written before is kept, and "
         "--resume goes on from there.",
     )
