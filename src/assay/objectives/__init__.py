@@ -3,7 +3,7 @@
 from assay.objectives.base import Example, Key, Lengths, Objective, Sizes, Vocabulary, uniforms
 from assay.objectives.causal_lm import CausalLM
 from assay.objectives.prefix_lm import PrefixLM
-from assay.objectives.registry import REGISTRY, families, make
+from assay.objectives.registry import REGISTRY, check_lengths, families, make
 from assay.objectives.span_corruption import SpanCorruption
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Sizes",
     "SpanCorruption",
     "Vocabulary",
+    "check_lengths",
     "families",
     "make",
     "uniforms",

@@ -12,7 +12,7 @@ from assay.objectives.prefix_lm import PrefixLM
 from assay.objectives.span_corruption import SpanCorruption
 from assay.spec.objective import ObjectiveKind, ObjectiveSpec
 
-__all__ = ["REGISTRY", "Row", "families", "make"]
+__all__ = ["REGISTRY", "Row", "check_lengths", "families", "make"]
 
 _ENCODER = "an encoder sees every token, so predicting a later one would be copying; it learns from mlm"
 
@@ -87,19 +87,26 @@ def make(
         raise UserError(f"family = {family}: the vocabulary has no decoder start token.", "Give one.")
     objective = row.build(spec, family, vocabulary)
     if lengths is not None:
-        _check_lengths(objective, spec, Lengths(*lengths))
+        check_lengths(objective, Lengths(*lengths))
     return objective
 
 
-def _check_lengths(objective: Objective, spec: ObjectiveSpec, lengths: Lengths) -> None:
-    capacity = lengths
-    if objective.family == "encoder_decoder" and capacity.decoder is None:
-        capacity = Lengths(capacity.inputs, objective.decoder_length(capacity.inputs))
-    longest = min(objective.raw_length(capacity, ends=ends) for ends in (False, True))
+def check_lengths(objective: Objective, lengths: Lengths) -> Lengths:
+    """The row's positions, a decoder length of None filled in; an example fits and has its sentinels.
+
+    Raises:
+        UserError: no example fits, or the longest would need more sentinels than there are.
+    """
+    if objective.family == "encoder_decoder" and lengths.decoder is None:
+        lengths = Lengths(lengths.inputs, objective.decoder_length(lengths.inputs))
+    longest = min(objective.raw_length(lengths, ends=ends) for ends in (False, True))
     if longest < objective.shortest:
-        beside = f" and decoder_length = {capacity.decoder}" if capacity.decoder is not None else ""
+        beside = f" and decoder_length = {lengths.decoder}" if lengths.decoder is not None else ""
         raise UserError(
-            f"length = {capacity.inputs}{beside}: no example of {spec.kind.value} fits.", "Give a larger length."
+            f"length = {lengths.inputs}{beside}: no example of {type(objective).__name__} fits, which needs "
+            f"{objective.shortest} tokens.",
+            "Give a larger length.",
         )
     if isinstance(objective, SpanCorruption):
-        objective.check_sentinels(objective.raw_length(capacity))
+        objective.check_sentinels(objective.raw_length(lengths))
+    return lengths

@@ -1,0 +1,209 @@
+"""Tokens on disk, memory-mapped: one file of ids, one of document borders, one that says what they are.
+
+A folder of shards is addressed by content (the text's hash and the tokenizer's), written under another name and
+renamed when whole, and verified when opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.data.cache import cache_dir
+from assay.data.corpus import Corpus, hash_documents
+from assay.data.tokenizer import Tokenizer
+from assay.errors import UserError
+from assay.objectives.base import Ints
+
+__all__ = ["TokenDocuments", "tokenize", "write_shards"]
+
+_FORMAT = 1
+_BLOCK = 1 << 22
+"""Characters that are tokenised at a time: bounds the memory."""
+
+
+class TokenDocuments:
+    """Documents as token ids: `len`, `[i]` -> [n] ids, `lengths`. Ids may be memory-mapped; copy before changing."""
+
+    def __init__(self, tokens: Ints, offsets: Ints, meta: dict[str, Any] | None = None) -> None:
+        """From all ids [total] and the borders [documents + 1]; `open` and `from_arrays` are the usual ways."""
+        self.tokens = tokens
+        self.offsets = offsets
+        self.meta = meta or {}
+
+    @classmethod
+    def from_arrays(cls, documents: Sequence[Ints]) -> TokenDocuments:
+        """In memory."""
+        lengths = [len(document) for document in documents]
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        joined = np.concatenate([np.asarray(d) for d in documents]) if documents else np.zeros(0, np.int32)
+        return cls(joined, offsets)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenDocuments:
+        """Memory-map a folder that `write_shards` wrote, after verifying it.
+
+        Raises:
+            UserError: missing, truncated, or not what was written, with the remedy.
+        """
+        folder = Path(folder)
+        remedy = "Delete the folder; it will be made again from the text."
+        try:
+            meta = json.loads((folder / "meta.json").read_bytes())
+            path = folder / "tokens.bin"
+            dtype, total = np.dtype(meta["dtype"]), int(meta["tokens"])
+            size = path.stat().st_size
+            if size != total * dtype.itemsize:
+                raise UserError(f"{path}: {size} bytes, where {total * dtype.itemsize} were written.", remedy)
+            if _hash_file(path) != meta["tokens_sha256"]:
+                raise UserError(f"{path}: its content has changed since it was written (wrong hash).", remedy)
+            if _hash_file(folder / "offsets.npy") != meta["offsets_sha256"]:
+                raise UserError(f"{folder / 'offsets.npy'}: its content has changed (wrong hash).", remedy)
+            offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+            tokens = np.memmap(path, dtype=dtype, mode="r", shape=(total,)) if total else np.zeros(0, dtype)
+        except UserError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{folder}: not a readable folder of token shards ({error}).", remedy) from None
+        return cls(tokens, offsets, meta)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Ints:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[Ints]:
+        return (self[index] for index in range(len(self)))
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[documents] tokens in each."""
+        return np.diff(self.offsets)
+
+    @property
+    def total(self) -> int:
+        """Tokens in all documents."""
+        return int(self.offsets[-1])
+
+
+def write_shards(folder: str | Path, documents: Iterable[Ints], *, vocab_size: int, **meta: Any) -> None:
+    """Write documents so that the folder is there whole or not at all. An existing folder is replaced.
+
+    Args:
+        folder: what to write.
+        documents: [n] ids each.
+        vocab_size: decides between 2 and 4 bytes per id.
+        meta: further facts for `meta.json` (hashes of text and tokenizer).
+
+    Raises:
+        OSError: no space or no permission; nothing is left behind.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        lengths = []
+        digest = hashlib.sha256()
+        with open(temporary / "tokens.bin", "wb") as file:
+            for document in documents:
+                content = np.asarray(document).astype(dtype).tobytes()
+                digest.update(content)
+                file.write(content)
+                lengths.append(len(document))
+            file.flush()
+            os.fsync(file.fileno())
+        np.save(temporary / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        facts = {
+            **meta,
+            "format": _FORMAT,
+            "dtype": dtype.str,
+            "vocab_size": vocab_size,
+            "tokens": int(sum(lengths)),
+            "documents": len(lengths),
+            "tokens_sha256": digest.hexdigest(),
+            "offsets_sha256": _hash_file(temporary / "offsets.npy"),
+        }
+        (temporary / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        _replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def tokenize(corpus: Corpus, tokenizer: Tokenizer) -> TokenDocuments:
+    """The corpus's tokens, from the cache where text and tokenizer are known, else made and cached.
+
+    A cached folder that does not verify is made again. No begin or end tokens: objectives put those.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    key = hash_documents([str(_FORMAT), corpus.hash, tokenizer.hash])
+    folder = cache_dir() / "tokens" / key
+    if folder.is_dir():
+        with contextlib.suppress(UserError):
+            return TokenDocuments.open(folder)
+    facts = {"text_sha256": corpus.hash, "tokenizer": tokenizer.hash, "text_bytes": corpus.bytes}
+    try:
+        write_shards(folder, _encode(corpus, tokenizer), vocab_size=tokenizer.vocabulary.size, **facts)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: tokens cannot be written ({error.strerror or error}).",
+            "Free some space, or set ASSAY_CACHE to a folder that can be written.",
+        ) from None
+    return TokenDocuments.open(folder)
+
+
+def _encode(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[Ints]:
+    block: list[str] = []
+    waiting = 0
+    for document in corpus.documents:
+        block.append(document)
+        waiting += len(document)
+        if waiting >= _BLOCK:
+            yield from tokenizer.encode_batch(block)
+            block, waiting = [], 0
+    yield from tokenizer.encode_batch(block)
+
+
+def _hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`, unless another process was faster and wrote the same."""
+    for _ in range(5):
+        try:
+            os.rename(new, folder)
+            return
+        except OSError:
+            if not folder.is_dir():
+                raise
+        try:
+            there = TokenDocuments.open(folder).meta
+        except UserError:
+            there = {}
+        ours = json.loads((new / "meta.json").read_bytes())
+        if there == ours:
+            shutil.rmtree(new, ignore_errors=True)
+            return
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        with contextlib.suppress(OSError):
+            os.rename(folder, old / "out")
+        shutil.rmtree(old, ignore_errors=True)
+    raise OSError(f"{folder} cannot be replaced")
