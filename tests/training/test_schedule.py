@@ -1,0 +1,70 @@
+"""The learning rate: warmup, peak, end and shape of every schedule."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assay.spec.training import ScheduleKind, ScheduleSpec
+from assay.training.schedule import factor, warmup_share
+
+KINDS = st.sampled_from(list(ScheduleKind))
+SHARES = st.floats(0.01, 0.5)
+
+
+@given(KINDS, SHARES, st.floats(0.0, 1.0))
+def test_warmup_is_linear_from_zero(kind: ScheduleKind, warmup: float, part: float) -> None:
+    spec = ScheduleSpec(kind=kind, warmup=warmup)
+    assert factor(spec, warmup * part * 0.999, warmup) == pytest.approx(part * 0.999)
+
+
+@given(KINDS, SHARES)
+def test_the_peak_is_reached_when_the_warmup_ends(kind: ScheduleKind, warmup: float) -> None:
+    assert factor(ScheduleSpec(kind=kind, warmup=warmup), warmup, warmup) == pytest.approx(1.0)
+
+
+@given(st.sampled_from(["linear", "cosine", "wsd"]), SHARES, st.floats(0, 1))
+def test_the_end_value_is_final(kind: str, warmup: float, final: float) -> None:
+    spec = ScheduleSpec(kind=ScheduleKind(kind), warmup=warmup, final=final)
+    assert factor(spec, 1.0, warmup) == pytest.approx(final)
+    assert factor(spec, 1.2, warmup) == pytest.approx(final), "a step that overshoots the budget"
+
+
+@given(KINDS, SHARES, st.floats(0, 1), st.floats(0, 1))
+def test_after_warmup_it_never_rises(kind: ScheduleKind, warmup: float, a: float, b: float) -> None:
+    spec = ScheduleSpec(kind=kind, warmup=warmup)
+    low, high = sorted((warmup + a * (1 - warmup), warmup + b * (1 - warmup)))
+    assert factor(spec, low, warmup) >= factor(spec, high, warmup) - 1e-12
+
+
+@given(SHARES, st.floats(0.05, 0.4), st.floats(0, 1))
+def test_wsd_is_flat_until_it_decays(warmup: float, decay: float, part: float) -> None:
+    spec = ScheduleSpec(kind=ScheduleKind.wsd, warmup=warmup, decay=decay)
+    at = warmup + part * (1 - decay - warmup)
+    assert factor(spec, at, warmup) == 1.0
+    assert factor(spec, 1 - decay / 2, warmup) == pytest.approx(1 - (1 - spec.final) / 2)
+
+
+@given(SHARES, st.floats(1.0, 2.0))
+def test_inverse_sqrt_falls_with_the_root(warmup: float, times: float) -> None:
+    spec = ScheduleSpec(kind=ScheduleKind.inverse_sqrt, warmup=warmup)
+    assert factor(spec, warmup * times, warmup) == pytest.approx(1 / math.sqrt(times))
+
+
+def test_cosine_is_halfway_in_the_middle() -> None:
+    spec = ScheduleSpec(kind=ScheduleKind.cosine, warmup=0, final=0.1)
+    assert factor(spec, 0.5, 0) == pytest.approx(0.55)
+
+
+def test_no_warmup_starts_at_the_peak() -> None:
+    for kind in ScheduleKind:
+        assert factor(ScheduleSpec(kind=kind, warmup=0), 1e-9, 0) == pytest.approx(1.0)
+
+
+def test_warmup_in_steps_becomes_a_share() -> None:
+    assert warmup_share(ScheduleSpec(warmup=10), 1 / 100) == pytest.approx(0.1)
+    assert warmup_share(ScheduleSpec(warmup=0.05), 1 / 100) == 0.05
+    assert warmup_share(ScheduleSpec(warmup=1000), 1 / 100) == 1.0
+    spec = ScheduleSpec(warmup=1000)
+    assert factor(spec, 1.0, 1.0) == 1.0, "a warmup as long as the run ends at the peak"
