@@ -1,0 +1,1 @@
+"""Tables, charts, pictures and HTML, made from run folders and descriptions alone."""
