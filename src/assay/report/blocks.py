@@ -18,7 +18,7 @@ from assay.spec.placement import BlockPlan, block_plan
 if TYPE_CHECKING:
     from rich.text import Text
 
-ROW, GAP, MARGIN = 12, 18, 10  # pixels: a row's height, between columns, around the picture
+ROW, GAP, MARGIN = 14, 18, 10  # pixels: a row's height, between columns, around the picture
 
 STYLE = (
     ".ab-l{stroke:#333;fill:none;stroke-width:1.5}.ab-a{fill:#333}.ab-t{fill:#111}.ab-d{fill:#444;font-size:11px}"
@@ -37,14 +37,19 @@ class BlockPicture:
 
     title: str
     drawing: Drawing
+    compact: Drawing
+    """The same without sizes, for narrow terminals."""
 
     def svg(self) -> str:
         """The picture as an SVG element with a `<title>`; whole by itself."""
         return svg(self.drawing, self.title)
 
-    def terminal(self) -> Text:
-        """The picture in box-drawing characters; `.plain` is without colour."""
-        return terminal(self.drawing)
+    def terminal(self, *, width: int = 80) -> Text:
+        """The picture in box-drawing characters; `.plain` is without colour. Narrow: no sizes."""
+        forms = ((self.drawing, 1), (self.compact, 1), (self.compact, 0.5))
+        texts = [terminal(drawing, padding=padding) for drawing, padding in forms]
+        fitting = [text for text in texts if max(map(len, text.plain.splitlines())) <= width]
+        return fitting[0] if fitting else texts[-1]
 
 
 def blocks_of(spec: ModelSpec) -> list[BlockPicture]:
@@ -58,16 +63,21 @@ def blocks_of(spec: ModelSpec) -> list[BlockPicture]:
         two = spec.family is Family.encoder_decoder
         for layers in groups.values():
             name = f"{stack.capitalize()} block" if two else "Block"
-            where = f", layers {ranges([n for n, _ in layers])}" if len(groups) > 1 else f", {len(layers)} layers"
-            where = where.replace(", 1 layers", ", 1 layer")
-            drawing = lay_out([plan for _, plan in layers], spec, stack)
-            pictures.append(BlockPicture(name + where, drawing))
+            count = f"{len(layers)} layer{'s' * (len(layers) > 1)}"
+            where = f", layers {ranges([n for n, _ in layers])}" if len(groups) > 1 else f", {count}"
+            pictures.append(_picture(name + where, [plan for _, plan in layers], spec, stack))
     return pictures
 
 
 def block_picture(spec: ModelSpec, stack: StackName, layer: int = 0) -> BlockPicture:
     """One layer's block."""
-    return BlockPicture(f"{stack.capitalize()} block, layer {layer}", lay_out([block_plan(spec, stack, layer)], spec, stack))
+    return _picture(
+        f"{stack.capitalize()} block, layer {layer}", [block_plan(spec, stack, layer)], spec, stack
+    )
+
+
+def _picture(title: str, plans: list[BlockPlan], spec: ModelSpec, stack: StackName) -> BlockPicture:
+    return BlockPicture(title, lay_out(plans, spec, stack), lay_out(plans, spec, stack, details=False))
 
 
 def _half_widths(drawing: Drawing, character: float, padding: float, least: float) -> list[float]:
@@ -97,8 +107,9 @@ def svg(drawing: Drawing, title: str) -> str:
     adds = {(node.column, node.row) for node in drawing.nodes}
     steps = " ; ".join(", ".join(line.text for line in box.lines) for box in drawing.boxes)
     parts = [
-        f'<svg class="block" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" font-family="system-ui,sans-serif" font-size="13" text-anchor="middle">'
+        f'<svg class="block" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'width="{width}" height="{height}" font-family="system-ui,sans-serif" font-size="13" '
+        'text-anchor="middle">'
         f"<title>{escape(title)}: from the bottom up, {escape(steps)}</title><style>{STYLE}</style>"
     ]
     for up in drawing.verticals:
@@ -120,9 +131,8 @@ def svg(drawing: Drawing, title: str) -> str:
     for box in drawing.boxes:
         parts += _box_svg(box, centres[box.column], y(box.top) - ROW / 2)
     for label in drawing.labels:
-        parts.append(
-            f'<text class="ab-t" font-style="italic" x="{centres[label.column]}" y="{y(label.row) + 5}">{label.text}</text>'
-        )
+        place = f'x="{centres[label.column]}" y="{y(label.row) + 5}"'
+        parts.append(f'<text class="ab-t" font-style="italic" {place}>{label.text}</text>')
     return "".join([*parts, "</svg>"])
 
 
@@ -142,7 +152,7 @@ def _box_svg(box: Box, centre: float, top: float) -> list[str]:
                 f'<rect class="ab-norm" x="{centre - inner:.1f}" y="{middle - pitch / 2 + 1:.1f}" '
                 f'width="{2 * inner:.1f}" height="{pitch - 2:.1f}" rx="4"/>'
             )
-        style = "ab-d" if line.style == "detail" else "ab-t"
+        style = "ab-t" if line.style == "name" else "ab-d"
         parts.append(f'<text class="{style}" x="{centre}" y="{middle + 4.5:.1f}">{escape(line.text)}</text>')
     return parts
 
@@ -157,11 +167,11 @@ JOINTS = {
 COLOURS = {"norm": "#b87f00", "sublayer": "#0072b2", "scale": "#a0527f"}
 
 
-def terminal(drawing: Drawing) -> Text:
-    """A drawing in box-drawing characters; at most 40 columns wide for the usual names."""
+def terminal(drawing: Drawing, *, padding: float = 1) -> Text:
+    """A drawing in box-drawing characters; `padding` stands left and right of a box's text."""
     from rich.text import Text
 
-    halves = [int(half + 0.5) for half in _half_widths(drawing, 1, 1, 1)]
+    halves = [int(half + 0.5) for half in _half_widths(drawing, 1, padding, 1)]
     centres, x = [], 0
     for half in halves:
         centres.append(x + half)
@@ -189,7 +199,7 @@ def terminal(drawing: Drawing) -> Text:
         for index, letter in enumerate(label.text):
             glyphs[label.row, centres[label.column] + index] = (letter, "italic")
     for box in drawing.boxes:
-        _box_glyphs(box, centres[box.column], int(_box_half(box, 1, 1) + 0.5), glyphs)
+        _box_glyphs(box, centres[box.column], int(_box_half(box, 1, padding) + 0.5), glyphs)
     text = Text(no_wrap=True)
     for row in reversed(range(rows)):
         line = Text()

@@ -1,7 +1,7 @@
 """Where everything of a block's picture stands, from the block's equation; `blocks.py` draws it.
 
-The picture's grid has columns (the stream first, then one a sublayer of a step, then ResiDual's second stream) and
-rows counted upward: data flows from the bottom to the top, as in the field's figures.
+The picture's grid has columns (the stream first, then one a sublayer of a step, then ResiDual's second stream)
+and rows counted upward: data flows from the bottom to the top, as in the field's figures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from assay.spec.model import ModelSpec, StackName
 from assay.spec.placement import BlockPlan, Slot, Step, Sublayer, SublayerKind
 
 NORMS = {NormKind.layernorm: "LayerNorm", NormKind.rmsnorm: "RMSNorm", NormKind.dyt: "DyT", NormKind.none: ""}
+ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU", "gelu_tanh": "tanh GELU", "silu": "SiLU", "relu2": "ReLU²"}
 STREAM = 0
 
 
@@ -27,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Box:
-    """A box in a column, from row `bottom` upward; `kind` is norm, sublayer or scale. Lines read from the top."""
+    """A box in a column, from row `bottom` upward; `kind` is norm, sublayer or scale. Lines from the top."""
 
     column: int
     bottom: int
@@ -95,22 +96,25 @@ class Drawing:
     horizontals: list[Horizontal] = field(default_factory=list)
 
 
-def lay_out(plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName) -> Drawing:
+def lay_out(
+    plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName, *, details: bool = True
+) -> Drawing:
     """The picture of layers that differ at most in scales (shown as a range then).
 
     Args:
         plans: the layers' equations, of one shape.
         spec: for the names of the norm and the sizes in the sublayers' boxes.
         stack: the stack that they belong to.
+        details: whether boxes say sizes (False: narrower).
     """
-    return _Layout(plans, spec, stack).run()
+    return _Layout(plans, spec, stack, details).run()
 
 
 class _Layout:
     """Builds one drawing from the bottom up; `row` is where the stream has got to."""
 
-    def __init__(self, plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName) -> None:
-        self.plans, self.spec, self.stack = plans, spec, stack
+    def __init__(self, plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName, details: bool) -> None:
+        self.plans, self.spec, self.stack, self.details = plans, spec, stack, details
         self.plan, self.norm = plans[0], NORMS[spec.norm.kind]
         self.out = Drawing(columns=1 + max(len(step.sublayers) for step in self.plan.steps))
         self.dual = self.out.columns if self.plan.dual else None
@@ -126,7 +130,7 @@ class _Layout:
             out.labels.append(Label(self.dual, 0, "x′"))
         for index in range(len(self.plan.steps)):
             dual_row = self._step(index, dual_row)
-        top = self.row + 1
+        top = self.row + 2
         out.verticals.append(Vertical(STREAM, self.row, top, arrow=True))
         out.labels.append(Label(STREAM, top + 1, "x"))
         if self.dual is not None:
@@ -202,7 +206,7 @@ class _Layout:
         spec, stack = self.spec, self.stack
         if sublayer.kind is SublayerKind.feedforward:
             feed = spec.feedforward
-            shape = f"{'gated ' if feed.gated else ''}{feed.activation.value.replace('_', ' ')}"
+            shape = f"{'gated ' if feed.gated else ''}{ACTIVATIONS[feed.activation.value]}"
             lines = [Line("Feed-forward"), Line(f"{shape}, {spec.feedforward_width(stack)}", "detail")]
             if feed.experts:
                 lines.append(Line(f"{feed.experts.active} of {feed.experts.count} experts", "detail"))
@@ -215,8 +219,10 @@ class _Layout:
             lines = [Line(name), Line(shape, "detail")]
             if cross:
                 lines.append(Line("to the encoder", "detail"))
+        if not self.details:
+            lines = lines[:1]
         if inner:  # flow is upward: the projection comes after the norm, so above it
-            lines = [Line("output projection", "detail"), Line(inner[0].text, "inner"), *lines]
+            lines = [Line("projection", "detail"), Line(inner[0].text, "inner"), *lines]
         return tuple(lines)
 
     def _slot(self, get: Callable[[BlockPlan], Slot]) -> tuple[Line, ...]:

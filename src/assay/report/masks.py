@@ -46,7 +46,9 @@ class MaskPicture:
     keys: int
 
 
-def mask_of(spec: ModelSpec, stack: Attention, length: int = 12, prefix: int | None = None, *, layer: int = 0) -> Mask:
+def mask_of(
+    spec: ModelSpec, stack: Attention, length: int = 12, prefix: int | None = None, *, layer: int = 0
+) -> Mask:
     """The mask that a model's attention uses on one example sequence.
 
     Args:
@@ -61,7 +63,9 @@ def mask_of(spec: ModelSpec, stack: Attention, length: int = 12, prefix: int | N
     """
     stacks: tuple[str, ...] = (*spec.stacks, *(("cross",) if len(spec.stacks) == 2 else ()))
     if stack not in stacks:
-        raise UserError(f"stack = {stack!r}: family {spec.family.value} has {', '.join(stacks)}.", "Give one of those.")
+        raise UserError(
+            f"stack = {stack!r}: family {spec.family.value} has {', '.join(stacks)}.", "Give one of those."
+        )
     if stack == "cross":  # windows are about a sequence and itself; cross-attention joins two
         return Mask(Bidirectional())
     rule: Rule = Bidirectional() if stack == "encoder" else Causal()
@@ -113,11 +117,13 @@ def cells(mask: Mask | Rule, queries: int, keys: int | None = None, *, row: int 
     return grid
 
 
-def terminal(mask: Mask | Rule, queries: int, keys: int | None = None, *, width: int = 80, row: int = 0) -> Text:
+def terminal(
+    mask: Mask | Rule, queries: int, keys: int | None = None, *, width: int = 80, row: int = 0
+) -> Text:
     """The picture for a terminal `width` columns wide; `.plain` reads without colour.
 
-    Two columns a cell where they fit, else one; where even that is too wide, positions are left out evenly and
-    a last line says so.
+    Two columns a cell where they fit, else one; where even that is too wide, positions are left out evenly
+    and a last line says so.
     """
     from rich.text import Text
 
@@ -167,8 +173,8 @@ def svg(mask: Mask | Rule, queries: int, keys: int | None = None, *, title: str 
     shape = f"{rows} queries down, {columns} keys across, rule {rule}"
     named = escape(f"{title} ({shape})" if title else f"Attention mask: {shape}")
     out = [
-        f'<svg class="mask" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img"><title>{named}</title><style>{STYLE}</style>',
+        f'<svg class="mask" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img"><title>{named}</title><style>{STYLE}</style>',
         f'<text class="am-t" x="{left}" y="15">key →</text>',
         f'<text class="am-t" transform="translate(15 {top}) rotate(-90)" text-anchor="end">← query</text>',
     ]
