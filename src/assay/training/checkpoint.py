@@ -1,0 +1,123 @@
+"""Checkpoints: weights and optimizer state in safetensors, the counters in JSON. Nothing is pickled.
+
+A checkpoint holds `model.safetensors` (names of `spec.parameters.layout`), `state.json`, and, unless the run is
+over, `optimizer.safetensors`. `RunFolder.writing_checkpoint` makes it whole or not at all. Random numbers need no
+saving: data and dropout depend on (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from assay.errors import UserError
+from assay.runs import RunFolder, read_json, write_json
+
+__all__ = ["load_checkpoint", "load_weights", "named_weights", "save_checkpoint"]
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter by name, tied ones once, with the names of the model as it is before compilation."""
+    return {name.replace("_orig_mod.", ""): p.detach() for name, p in model.named_parameters()}
+
+
+def save_checkpoint(
+    folder: RunFolder, step: int, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: dict[str, Any]
+) -> None:
+    """Write the checkpoint of a step and delete older ones.
+
+    Args:
+        folder: of the run.
+        step: steps done.
+        model: whose weights are written.
+        optimizer: whose state is written; None at the end of a run, which nothing continues.
+        state: counters, plain data.
+
+    Raises:
+        UserError: the disk is full; the earlier checkpoint is kept.
+    """
+    with folder.writing_checkpoint(step) as path:
+        weights = {name: p.cpu().contiguous() for name, p in named_weights(model).items()}
+        save_file(weights, str(path / MODEL), metadata={"format": "pt"})
+        if optimizer is not None:
+            save_file(_moments(model, optimizer), str(path / OPTIMIZER), metadata={"format": "pt"})
+        write_json(path / STATE, state)
+    folder.keep_checkpoints(1)
+
+
+def load_checkpoint(
+    folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any] | None:
+    """Bring model and optimizer to the newest checkpoint's state.
+
+    Returns:
+        The counters as they were saved, or None where there is no checkpoint to go on from.
+
+    Raises:
+        UserError: the checkpoint is damaged or of another model.
+    """
+    steps = folder.checkpoint_steps()
+    if not steps:
+        return None
+    path = folder.checkpoint(steps[-1])
+    state = read_json(path / STATE)
+    if not (path / OPTIMIZER).is_file():
+        return None
+    load_weights(path, model)
+    _restore_moments(model, optimizer, _read(path / OPTIMIZER))
+    return dict(state)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Copy a checkpoint's weights into a model of the same spec.
+
+    Raises:
+        UserError: a file is missing or damaged, or names and shapes are those of another model.
+    """
+    file = path / MODEL
+    found, wanted = _read(file), named_weights(model)
+    wrong = sorted(set(found) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != found[n].shape]
+    if wrong:
+        raise UserError(
+            f"{file}: holds another model than spec.json describes (first difference: {wrong[0]}).",
+            "Give the folder of the run that wrote it, or delete the checkpoint.",
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(found[name])
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state by parameter name: `<name>/exp_avg`, `<name>/exp_avg_sq`, `<name>/step`."""
+    names = {id(p): name.replace("_orig_mod.", "") for name, p in model.named_parameters()}
+    return {
+        f"{names[id(p)]}/{field}": value.detach().cpu().contiguous()
+        for p, fields in optimizer.state.items()
+        for field, value in fields.items()
+    }
+
+
+def _restore_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    parameters = {name.replace("_orig_mod.", ""): p for name, p in model.named_parameters()}
+    for key, value in saved.items():
+        name, _, field = key.rpartition("/")
+        parameter = parameters[name]
+        # A copy: what safetensors returns may lie in a file that is deleted later.
+        optimizer.state[parameter][field] = value.to(parameter.device).clone()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint ({error}).",
+            "Delete this checkpoint's folder; the run starts again from an earlier one or anew.",
+        ) from None
