@@ -1,0 +1,144 @@
+"""A block is one equation, computed from its plan (`spec/placement.py`); no placement has a name here.
+
+         x ------------------ alpha ----------(+)-- after --> x
+         |                      |              |
+         +-- before -- h ----- or              |
+                       |                       |
+                       +-- before_k -- f_k -- out_k      for every sublayer k of the step
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assay.nn.attention import Attention, LayerCache
+from assay.nn.feedforward import make_feedforward
+from assay.nn.hooks import Tap, scoped, touch
+from assay.nn.masks import EVERYTHING, Visible
+from assay.nn.norms import Norm
+from assay.nn.positions import Rotary
+from assay.spec.axes import Skip
+from assay.spec.model import ModelSpec, StackName
+from assay.spec.placement import Slot, Step, SublayerKind, block_plan
+
+
+class Surroundings(NamedTuple):
+    """All that a block reads besides the stream."""
+
+    see: Visible = EVERYTHING
+    rotary: Rotary | None = None
+    memory: Tensor | None = None
+    see_memory: Visible = EVERYTHING
+
+
+class Wiring(NamedTuple):
+    """One step of a block as names of the block's own modules ('' where a slot is empty)."""
+
+    sublayers: tuple[tuple[str, str, str], ...]
+    """(module, its norm before, its norm after) of every sublayer."""
+    before: str
+    after: str
+    alpha: str
+    normed_skip: bool
+
+
+class Block(nn.Module):
+    """One layer. Submodules: `attention`, `cross_attention`, `feedforward` and the norms of the occupied slots."""
+
+    def __init__(self, spec: ModelSpec, stack: StackName, layer: int) -> None:
+        """Args: spec: the model; stack, layer (from 0): where in it."""
+        super().__init__()
+        self.dropout = spec.dropout
+        plan = block_plan(spec, stack, layer)
+        self.dual = plan.dual
+        self.constants: dict[str, float] = {}
+        self.wiring = tuple(self._wire(spec, stack, layer, step) for step in plan.steps)
+
+    def _wire(self, spec: ModelSpec, stack: StackName, layer: int, step: Step) -> Wiring:
+        sublayers = []
+        before = self._slot(spec, step.before, f"{step.name}_before")
+        for sub in step.sublayers:
+            kind = sub.kind.value
+            own = self._slot(spec, sub.before, f"{kind}_before")
+            if sub.kind is SublayerKind.feedforward:
+                self.add_module(kind, make_feedforward(spec, stack, sub.inner))
+            else:
+                cross = sub.kind is SublayerKind.cross_attention
+                self.add_module(kind, Attention(spec, stack, layer, sub.inner, cross=cross))
+            sublayers.append((kind, own, self._slot(spec, sub.out, f"{kind}_out")))
+        after = self._slot(spec, step.after, f"{step.name}_after")
+        alpha = self._constant(f"{step.name}_alpha", step.alpha)
+        return Wiring(tuple(sublayers), before, after, alpha, step.skip is Skip.normed)
+
+    def _slot(self, spec: ModelSpec, slot: Slot, name: str) -> str:
+        if not slot:
+            return ""
+        if slot.norm:
+            self.add_module(name, Norm(spec.norm, spec.width))
+        self._constant(f"{name}_scale", slot.scale)
+        return name
+
+    def _constant(self, name: str, value: float) -> str:
+        """A per-layer constant as a float32 scalar tensor, so that one compiled block serves every layer."""
+        if value == 1.0:
+            return ""
+        self.constants[name] = value
+        self.register_buffer(name, torch.tensor(value, dtype=torch.float32), persistent=False)
+        return name
+
+    def forward(
+        self,
+        x: Tensor,
+        around: Surroundings,
+        cache: dict[str, LayerCache] | None = None,
+        tap: Tap | None = None,
+    ) -> Tensor:
+        """The stream [B, S, width] after this layer (ResiDual: both streams, stacked on a first axis of 2)."""
+        if self.dual:
+            return self._dual(x, around, cache, tap)
+        x = touch(tap, "in", x)
+        for wire in self.wiring:
+            h = self._through(wire.before, x)
+            skip = h if wire.normed_skip else x
+            total = skip if not wire.alpha else skip * getattr(self, wire.alpha)
+            for name, before, out in wire.sublayers:
+                y = self._sublayer(name, self._through(before, h), around, cache, tap)
+                total = total + self._through(out, y)
+            x = self._through(wire.after, total)
+        return touch(tap, "out", x)
+
+    def _dual(
+        self, x: Tensor, around: Surroundings, cache: dict[str, LayerCache] | None, tap: Tap | None
+    ) -> Tensor:
+        """ResiDual (Xie et al. 2023, section 3.1): x_a' = LN(x_a + f(x_a)), x_d' = x_d + f(x_a)."""
+        near, far = touch(tap, "in", x).unbind(0)
+        for wire in self.wiring:
+            ((name, _, _),) = wire.sublayers
+            y = self._sublayer(name, near, around, cache, tap)
+            near, far = self._through(wire.after, near + y), far + y
+        return touch(tap, "out", torch.stack((near, far)))
+
+    def _sublayer(
+        self, name: str, h: Tensor, around: Surroundings, cache: dict[str, LayerCache] | None, tap: Tap | None
+    ) -> Tensor:
+        module, inside = getattr(self, name), scoped(tap, name)
+        kept = None if cache is None else cache.get(name)
+        if name == SublayerKind.attention:
+            y = module(h, around.see, around.rotary, cache=kept, tap=inside)
+        elif name == SublayerKind.cross_attention:
+            y = module(h, around.see_memory, memory=around.memory, cache=kept, tap=inside)
+        else:
+            y = module(h, tap=inside)
+        return touch(inside, "out", F.dropout(y, self.dropout, self.training))
+
+    def _through(self, slot: str, x: Tensor) -> Tensor:
+        if not slot:
+            return x
+        norm, scale = getattr(self, slot, None), getattr(self, f"{slot}_scale", None)
+        if norm is not None:
+            x = norm(x)
+        return x if scale is None else x * scale

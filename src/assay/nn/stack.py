@@ -1,0 +1,167 @@
+"""A stack of blocks with what enters before the first and what follows the last."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from assay.nn.attention import LayerCache
+from assay.nn.block import Block, Surroundings
+from assay.nn.hooks import Tap, scoped, touch
+from assay.nn.masks import EVERYTHING, Visible, is_causal, narrow, visible
+from assay.nn.norms import Norm
+from assay.nn.positions import Rotary, alibi_slopes, relative_buckets, rotary, sinusoids
+from assay.spec.axes import Placement, PositionKind
+from assay.spec.masks import Mask
+from assay.spec.model import ModelSpec, StackName
+from assay.spec.placement import has_embedding_norm, has_final_norm
+
+BlockCache = dict[str, LayerCache]
+
+
+class StackOutput(NamedTuple):
+    """What a stack gives."""
+
+    hidden: Float[Tensor, "b s width"]
+    """After the final norm."""
+    states: tuple[Tensor, ...] | None
+    """Embeddings, every layer's output, the last one after the final norm; None unless asked for."""
+
+
+class Stack(nn.Module):
+    """Blocks of one kind, with their position tables and norms before and after."""
+
+    def __init__(self, spec: ModelSpec, stack: StackName) -> None:
+        """Args: spec: the model; stack: which of its stacks."""
+        super().__init__()
+        self.spec, self.stack = spec, stack
+        positions, width = spec.positions, spec.width
+        rows = spec.context + positions.offset
+        learned = positions.kind is PositionKind.learned
+        self.positions = nn.Embedding(rows, width) if learned else None
+        self.block_positions = nn.Embedding(rows, width) if learned and positions.axes == 2 else None
+        types = spec.embedding.token_types
+        self.token_types = nn.Embedding(types, width) if types else None
+        self.embedding_norm = Norm(spec.norm, width) if has_embedding_norm(spec) else None
+        shared_table = positions.kind is PositionKind.relative and not positions.per_layer
+        self.relative = nn.Embedding(positions.buckets, spec.heads(stack)) if shared_table else None
+        self.blocks = nn.ModuleList(Block(spec, stack, layer) for layer in range(spec.depth(stack)))
+        self.final_norm = Norm(spec.norm, width) if has_final_norm(spec) else None
+        self.dual = spec.placement.kind is Placement.residual
+
+    def forward(
+        self,
+        x: Float[Tensor, "b s width"],
+        mask: Mask,
+        *,
+        position_ids: Int[Tensor, "b s"] | Int[Tensor, "b axes s"] | None = None,
+        token_type_ids: Int[Tensor, "b s"] | None = None,
+        memory: Float[Tensor, "b m width"] | None = None,
+        memory_mask: Mask | None = None,
+        cache: list[BlockCache] | None = None,
+        past: int = 0,
+        states: bool = False,
+        tap: Tap | None = None,
+    ) -> StackOutput:
+        """Run every block.
+
+        Args:
+            x: token embeddings, scaled.
+            mask: who sees whom among keys `past + S`.
+            position_ids: positions of these tokens; None: `past`, `past + 1`, ...
+            token_type_ids: segments; None: 0.
+            memory, memory_mask: the encoder's output and who sees it, in an encoder-decoder's decoder.
+            cache: one entry a block, extended in place.
+            past: tokens already in the cache.
+            states: also keep every layer's output.
+            tap: instruments.
+        """
+        tap = scoped(tap, self.stack)
+        length = x.shape[1]
+        if position_ids is None:
+            position_ids = self._count(past, length, x.device)
+        x = touch(tap, "embedding", self._enter(x, position_ids, token_type_ids))
+        kept = [x] if states else None
+        if self.dual:
+            x = torch.stack((x, x))
+        turn = self._rotary(position_ids, past + length)
+        seen: dict[object, Visible] = {}
+        across = EVERYTHING
+        if memory is not None and memory_mask is not None:
+            across = visible(
+                memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True
+            )
+        for layer, block in enumerate(self.blocks):
+            around = Surroundings(self._visible(seen, layer, block, mask, length, past, x), turn, memory, across)
+            # Compiled blocks serve training; without gradients the block runs as written.
+            run = block if torch.is_grad_enabled() else block.forward
+            x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
+            if kept is not None and layer + 1 < len(self.blocks):
+                kept.append(x[0] if self.dual else x)
+        x = touch(tap, "final", self._leave(x))
+        return StackOutput(x, None if kept is None else (*kept, x))
+
+    def _count(self, past: int, length: int, device: torch.device) -> Tensor:
+        ids = torch.arange(past, past + length, device=device)[None]
+        return ids[:, None].expand(1, 2, length) if self.spec.positions.axes == 2 else ids
+
+    def _enter(self, x: Tensor, ids: Tensor, types: Tensor | None) -> Tensor:
+        say = self.spec.positions
+        if self.positions is not None:
+            rows = ids.unbind(1) if self.block_positions is not None else (ids,)
+            x = x + self.positions(rows[0] + say.offset)
+            if self.block_positions is not None:
+                x = x + self.block_positions(rows[1] + say.offset)
+        elif say.kind is PositionKind.sinusoidal:
+            x = x + sinusoids(ids, self.spec.width, say.theta).to(x.dtype)
+        if self.token_types is not None:
+            x = x + self.token_types(torch.zeros_like(ids) if types is None else types)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        return F.dropout(x, self.spec.embedding.dropout, self.training)
+
+    def _leave(self, x: Tensor) -> Tensor:
+        if not self.dual:
+            return x if self.final_norm is None else self.final_norm(x)
+        near, far = x.unbind(0)
+        return near + (far if self.final_norm is None else self.final_norm(far))
+
+    def _rotary(self, ids: Tensor, length: int) -> Rotary | None:
+        rotated = self.spec.rotary_width
+        return rotary(self.spec.positions, rotated, ids, length) if rotated else None
+
+    def _visible(
+        self, seen: dict[object, Visible], layer: int, block: Block, mask: Mask, length: int, past: int, x: Tensor
+    ) -> Visible:
+        """The layer's mask; layers that share window and bias share one."""
+        window, own = self.spec.window(layer), block.attention.relative
+        key = (window, None if own is None else layer)
+        if key not in seen:
+            keys = past + length
+            narrowed = Mask(narrow(mask.rule, window, keys), mask.facts)
+            bias = self._bias(own or self.relative, mask, length, keys, x.device)
+            seen[key] = visible(narrowed, length, keys, device=x.device, dtype=x.dtype, bias=bias)
+        return seen[key]
+
+    def _bias(
+        self, table: nn.Embedding | None, mask: Mask, queries: int, keys: int, device: torch.device
+    ) -> Float[Tensor, "1 h q k"] | None:
+        """What positions add to attention scores: ALiBi's slopes or T5's table, from key - query."""
+        say = self.spec.positions
+        if say.kind not in (PositionKind.alibi, PositionKind.relative):
+            return None
+        q = torch.arange(keys - queries, keys, device=device)
+        distance = torch.arange(keys, device=device)[None, :] - q[:, None]
+        if table is None:
+            slopes = alibi_slopes(self.spec.heads(self.stack)).to(device)
+            causal = is_causal(mask.rule) and self.stack == "decoder"
+            steps = distance if causal else -distance.abs()
+            return slopes[None, :, None, None] * steps
+        buckets = relative_buckets(
+            distance, bidirectional=self.stack == "encoder", buckets=say.buckets, max_distance=say.max_distance
+        )
+        return table(buckets).permute(2, 0, 1)[None]
