@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019) with both of its heads; MiniLM (Wang et al. 2020): the sentence encoder of 6 layers."""
+"""BERT (Devlin et al. 2019) with both of its heads; MiniLM (Wang et al. 2020), the sentence encoder."""
 
 from assay.spec.published.variants import merged, variants
 

@@ -1,4 +1,4 @@
-"""Falcon: Almazrouei et al. 2023, and the released configurations. 7B shares one norm; the others have two."""
+"""Falcon: Almazrouei et al. 2023, and the released configurations. 7B shares one norm; others have two."""
 
 from assay.spec.published.variants import variants
 

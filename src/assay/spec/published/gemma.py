@@ -1,7 +1,7 @@
 """Gemma 1 and 2 (Gemma team 2024), from the released configurations.
 
-Gains are 1 + w, embeddings are multiplied by the square root of the width. Gemma 2 adds norms on what sublayers
-put out, two soft-caps, and a window of 4,096 in every other layer, beginning with the first.
+Gains are 1 + w, embeddings are multiplied by the square root of the width. Gemma 2 adds norms on what
+sublayers put out, two soft-caps, and a window of 4,096 in every other layer, beginning with the first.
 """
 
 from assay.spec.published.variants import merged, variants

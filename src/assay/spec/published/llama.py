@@ -59,10 +59,16 @@ PRESETS = (
             "llama-7b": SEVEN,
             "llama-13b": THIRTEEN,
             "llama-33b": {
-                "width": 6656, "layers": 60, "attention": {"heads": 52}, "feedforward": {"width": 17920},
+                "width": 6656,
+                "layers": 60,
+                "attention": {"heads": 52},
+                "feedforward": {"width": 17920},
             },
             "llama-65b": {
-                "width": 8192, "layers": 80, "attention": {"heads": 64}, "feedforward": {"width": 22016},
+                "width": 8192,
+                "layers": 80,
+                "attention": {"heads": 64},
+                "feedforward": {"width": 22016},
             },
         },
     )
@@ -74,7 +80,10 @@ PRESETS = (
             "llama3.1-8b": EIGHT_3,
             "llama3.1-70b": SEVENTY,
             "llama3.1-405b": {
-                "width": 16384, "layers": 126, "attention": {"heads": 128}, "feedforward": {"width": 53248},
+                "width": 16384,
+                "layers": 126,
+                "attention": {"heads": 128},
+                "feedforward": {"width": 53248},
             },
         },
     )
@@ -82,11 +91,17 @@ PRESETS = (
         THREE_2,
         {
             "llama3.2-1b": {
-                "width": 2048, "layers": 16, "attention": {"heads": 32}, "feedforward": {"width": 8192},
+                "width": 2048,
+                "layers": 16,
+                "attention": {"heads": 32},
+                "feedforward": {"width": 8192},
             },
             "llama3.2-3b": {
-                "width": 3072, "layers": 28, "attention": {"heads": 24}, "feedforward": {"width": 8192},
+                "width": 3072,
+                "layers": 28,
+                "attention": {"heads": 24},
+                "feedforward": {"width": 8192},
             },
         },
     )
-)  # fmt: skip
+)

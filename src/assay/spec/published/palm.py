@@ -1,7 +1,7 @@
 """PaLM: Chowdhery et al. 2022, table 1; U-PaLM: Tay et al. 2022, the same networks as prefix decoders.
 
-Heads are 256 wide in all three sizes, which the paper leaves open and the stated counts settle. Tied logits are
-multiplied by width^-1/2, since embeddings begin with unit variance.
+Heads are 256 wide in all three sizes, which the paper leaves open and the stated counts settle. Tied logits
+are multiplied by width^-1/2, since embeddings begin with unit variance.
 """
 
 from assay.spec.published.variants import merged, variants
