@@ -13,7 +13,11 @@ __all__ = ["Transformer", "build"]
 
 
 def build(
-    spec: ModelSpec, *, seed: int = 0, dtype: str | torch.dtype = "float32", device: str | torch.device = "cpu"
+    spec: ModelSpec,
+    *,
+    seed: int = 0,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
 ) -> Transformer:
     """A `Transformer` with weights drawn as `spec.init` says.
 
@@ -38,4 +42,3 @@ def build(
     for info in layout(spec):
         initialize(parameters[info.name], info, spec, seed)
     return model
-

@@ -1,10 +1,10 @@
 """A block is one equation, computed from its plan (`spec/placement.py`); no placement has a name here.
 
-         x ------------------ alpha ----------(+)-- after --> x
-         |                      |              |
-         +-- before -- h ----- or              |
-                       |                       |
-                       +-- before_k -- f_k -- out_k      for every sublayer k of the step
+x ------------------ alpha ----------(+)-- after --> x
+|                      |              |
++-- before -- h ----- or              |
+              |                       |
+              +-- before_k -- f_k -- out_k      for every sublayer k of the step
 """
 
 from __future__ import annotations

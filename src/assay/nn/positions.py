@@ -22,7 +22,9 @@ class Rotary(NamedTuple):
     k_sin: Tensor
 
 
-def rope_frequencies(positions: PositionSpec, rotated: int, length: int = 0) -> tuple[Float[Tensor, " half"], float]:
+def rope_frequencies(
+    positions: PositionSpec, rotated: int, length: int = 0
+) -> tuple[Float[Tensor, " half"], float]:
     """Angular frequencies theta^(-2i/d) of `rotated` features, and the scale of cosine and sine.
 
     `length` matters to dynamic scaling alone. Source: Su et al. 2021 (RoFormer), section 3.2; scaling: Chen et al.
@@ -159,9 +161,14 @@ def relative_buckets(
     else:
         distance = -distance.clamp(max=0)
     exact = buckets // 2
-    far = exact + (
-        torch.log(distance.float().clamp(min=1) / exact) / math.log(max_distance / exact) * (buckets - exact)
-    ).long()
+    far = (
+        exact
+        + (
+            torch.log(distance.float().clamp(min=1) / exact)
+            / math.log(max_distance / exact)
+            * (buckets - exact)
+        ).long()
+    )
     return bucket + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 

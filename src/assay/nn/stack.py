@@ -92,11 +92,11 @@ class Stack(nn.Module):
         seen: dict[object, Visible] = {}
         across = EVERYTHING
         if memory is not None and memory_mask is not None:
-            across = visible(
-                memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True
-            )
+            across = visible(memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True)
         for layer, block in enumerate(self.blocks):
-            around = Surroundings(self._visible(seen, layer, block, mask, length, past, x), turn, memory, across)
+            around = Surroundings(
+                self._visible(seen, layer, block, mask, length, past, x), turn, memory, across
+            )
             # Compiled blocks serve training; without gradients the block runs as written.
             run = block if torch.is_grad_enabled() else block.forward
             x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
@@ -135,7 +135,14 @@ class Stack(nn.Module):
         return rotary(self.spec.positions, rotated, ids, length) if rotated else None
 
     def _visible(
-        self, seen: dict[object, Visible], layer: int, block: Block, mask: Mask, length: int, past: int, x: Tensor
+        self,
+        seen: dict[object, Visible],
+        layer: int,
+        block: Block,
+        mask: Mask,
+        length: int,
+        past: int,
+        x: Tensor,
     ) -> Visible:
         """The layer's mask; layers that share window and bias share one."""
         window, own = self.spec.window(layer), block.attention.relative
@@ -162,6 +169,9 @@ class Stack(nn.Module):
             steps = distance if causal else -distance.abs()
             return slopes[None, :, None, None] * steps
         buckets = relative_buckets(
-            distance, bidirectional=self.stack == "encoder", buckets=say.buckets, max_distance=say.max_distance
+            distance,
+            bidirectional=self.stack == "encoder",
+            buckets=say.buckets,
+            max_distance=say.max_distance,
         )
         return table(buckets).permute(2, 0, 1)[None]

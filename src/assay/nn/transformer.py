@@ -103,7 +103,12 @@ class Transformer(nn.Module):
         """The encoder's output (encoder and encoder-decoder families)."""
         assert self.encoder is not None, f"family {self.spec.family} has no encoder"
         return self.encoder(
-            self.embed(ids), mask, position_ids=position_ids, token_type_ids=token_type_ids, states=states, tap=tap
+            self.embed(ids),
+            mask,
+            position_ids=position_ids,
+            token_type_ids=token_type_ids,
+            states=states,
+            tap=tap,
         )
 
     def decode(
@@ -127,7 +132,9 @@ class Transformer(nn.Module):
             memory_mask=memory_mask, cache=cache, past=past, states=states, tap=tap,
         )  # fmt: skip
 
-    def logits(self, hidden: Float[Tensor, "... width"], tap: Tap | None = None) -> Float[Tensor, "... vocabulary"]:
+    def logits(
+        self, hidden: Float[Tensor, "... width"], tap: Tap | None = None
+    ) -> Float[Tensor, "... vocabulary"]:
         """Logits of the positions given; hand in only those that are wanted."""
         matrix = self.head.matrix(self.embedding.weight)
         out = F.linear(self.head.features(hidden), matrix, self.head.bias)

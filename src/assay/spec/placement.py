@@ -96,7 +96,9 @@ ARRANGEMENTS: dict[Placement, Arrangement] = {
     Placement.reordered: Arrangement(out=True, source="OLMo team 2025 (OLMo 2)"),
     Placement.deepnet: Arrangement(after=True, final_norm=False, source="Wang et al. 2022 (DeepNet)"),
     Placement.glm130b: Arrangement(before=True, skip=Skip.normed, source="Zeng et al. 2022 (GLM-130B)"),
-    Placement.subln: Arrangement(before=True, inner=True, source="Wang et al. 2022 (Foundation Transformers)"),
+    Placement.subln: Arrangement(
+        before=True, inner=True, source="Wang et al. 2022 (Foundation Transformers)"
+    ),
     Placement.mix: Arrangement(before=True, source="Li et al. 2024 (Mix-LN); its first layers are post"),
     Placement.scaled: Arrangement(before=True, source="Sun et al. 2025 (LayerNorm scaling)"),
     Placement.residual: Arrangement(after=True, source="Xie et al. 2023 (ResiDual)"),
@@ -132,9 +134,7 @@ def block_plan(spec: ModelSpec, stack: StackName, layer: int) -> BlockPlan:
         )
     else:
         separate = spec.parallel is Parallel.two_norms
-        sublayers = tuple(
-            Sublayer(kind, before if separate else NOTHING, inner, out) for kind in kinds
-        )
+        sublayers = tuple(Sublayer(kind, before if separate else NOTHING, inner, out) for kind in kinds)
         steps = (Step(sublayers, NOTHING if separate else before, after, alpha, skip),)
     return BlockPlan(steps, dual=spec.placement.kind is Placement.residual)
 
@@ -157,7 +157,10 @@ Formula = Callable[[int, int], float]
 DEEPNET: dict[tuple[bool, StackName], tuple[Formula, Formula]] = {
     (False, "encoder"): (lambda n, m: (2 * n) ** 0.25, lambda n, m: (8 * n) ** -0.25),
     (False, "decoder"): (lambda n, m: (2 * m) ** 0.25, lambda n, m: (8 * m) ** -0.25),
-    (True, "encoder"): (lambda n, m: 0.81 * (n**4 * m) ** (1 / 16), lambda n, m: 0.87 * (n**4 * m) ** (-1 / 16)),
+    (True, "encoder"): (
+        lambda n, m: 0.81 * (n**4 * m) ** (1 / 16),
+        lambda n, m: 0.87 * (n**4 * m) ** (-1 / 16),
+    ),
     (True, "decoder"): (lambda n, m: (3 * m) ** 0.25, lambda n, m: (12 * m) ** -0.25),
 }
 """alpha and beta of DeepNet's table 1, by (encoder-decoder?, stack): Wang et al. 2022, figure 2."""

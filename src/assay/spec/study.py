@@ -127,7 +127,9 @@ class StudySpec(Described):
             return self.model.with_(**changes)
         layers = int(changes.get("layers", self.model.layers))
         halves = {"layers": max(layers // 2, 1), "encoder.layers": max(layers - layers // 2, 1)}
-        return self.model.with_(**(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes}))
+        return self.model.with_(
+            **(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes})
+        )
 
 
 def default_objective(model: ModelSpec) -> ObjectiveSpec:

@@ -1,0 +1,147 @@
+"""Cross-entropy at targets alone, in chunks, without ever holding all logits.
+
+The loss of a chunk of positions is computed with its gradient in the forward pass, so the logits of a chunk live
+once and are never made again; backward only scales what is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from assay.nn.batch import TensorBatch, hidden_at_targets
+from assay.nn.hooks import Tap
+from assay.nn.transformer import Transformer
+
+CHUNK_ELEMENTS = 2**22
+"""Logits held at once: 16 MB in float32."""
+
+
+class LossSum(NamedTuple):
+    """A sum, so that parts of a step add up whatever their sizes."""
+
+    total: Tensor
+    """Sum over targets of weight x nats (with the z-loss where asked for)."""
+    weight: float
+    """Sum of the weights: divide by a step's whole weight, never by a part's."""
+    count: int
+    """Number of targets."""
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Sum of w (logsumexp(l) - l[target] + z logsumexp(l)^2), l = capped logits of h W^T + b."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        matrix: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        cap: float | None,
+        z_loss: float,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad
+        d_hidden = torch.empty_like(hidden) if wanted[0] else None
+        d_matrix = torch.zeros_like(matrix) if wanted[1] else None
+        d_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for rows in _chunks(hidden.shape[0], matrix.shape[0]):
+            h, weight = hidden[rows], weights[rows].float()
+            logits = _logits(h, matrix, bias)
+            slope = None
+            if cap is not None:
+                squashed = torch.tanh(logits / cap)
+                slope, logits = 1 - squashed.square(), squashed * cap
+            log_z = torch.logsumexp(logits, -1)
+            picked = logits.gather(1, targets[rows, None]).squeeze(1)
+            nats = log_z - picked
+            if z_loss:
+                nats = nats + z_loss * log_z.square()
+            total += (weight * nats).sum()
+            if d_hidden is None and d_matrix is None:
+                continue
+            share = weight if not z_loss else weight * (1 + 2 * z_loss * log_z)
+            logits.sub_(log_z[:, None]).exp_().mul_(share[:, None])
+            logits.scatter_add_(1, targets[rows, None], -weight[:, None])
+            if slope is not None:
+                logits.mul_(slope)
+            if d_bias is not None:
+                d_bias += logits.sum(0).to(d_bias.dtype)
+            logits = logits.to(matrix.dtype)
+            if d_hidden is not None:
+                torch.mm(logits, matrix, out=d_hidden[rows])
+            if d_matrix is not None:
+                d_matrix.addmm_(logits.t(), h)
+        ctx.save_for_backward(d_hidden, d_matrix, d_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scaled = (None if kept is None else kept.mul_(grad.to(kept.dtype)) for kept in ctx.saved_tensors)
+        return (*scaled, None, None, None, None)
+
+
+def cross_entropy_sum(
+    hidden: Float[Tensor, "n width"],
+    matrix: Float[Tensor, "vocabulary width"],
+    targets: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"],
+    *,
+    bias: Float[Tensor, " vocabulary"] | None = None,
+    cap: float | None = None,
+    z_loss: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Sum over positions of weight x (nats + z_loss log^2 Z), without the whole table of logits.
+
+    Args:
+        hidden: what the output matrix multiplies, at positions with a target.
+        matrix: the output matrix.
+        targets: token ids.
+        weights: of each position.
+        bias: on the logits.
+        cap: soft-cap of the logits.
+        z_loss: weight of the squared log-partition (PaLM, section 5: 1e-4).
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        kind = torch.get_autocast_dtype(hidden.device.type)
+        hidden, matrix, bias = hidden.to(kind), matrix.to(kind), None if bias is None else bias.to(kind)
+    total: Tensor = _CrossEntropy.apply(hidden, matrix, bias, targets, weights, cap, z_loss)
+    return total
+
+
+def loss_sum(
+    model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap: Tap | None = None
+) -> LossSum:
+    """The batch's loss as a sum over its targets; logits are made at targets only."""
+    hidden = model.head.features(hidden_at_targets(model, batch, tap))
+    total = cross_entropy_sum(
+        hidden, model.head.matrix(model.embedding.weight), batch.targets, batch.weights,
+        bias=model.head.bias, cap=model.head.say.softcap, z_loss=z_loss,
+    )  # fmt: skip
+    return LossSum(total, float(batch.weights.sum()), len(batch.targets))
+
+
+@torch.no_grad()
+def target_nats(model: Transformer, batch: TensorBatch) -> Float[Tensor, " n"]:
+    """-log p of every target, in row-major order of the batch's positions; unweighted."""
+    hidden = model.head.features(hidden_at_targets(model, batch))
+    matrix, out = model.head.matrix(model.embedding.weight), []
+    for rows in _chunks(hidden.shape[0], matrix.shape[0]):
+        logits = model.head.cap(_logits(hidden[rows], matrix, model.head.bias))
+        out.append(torch.logsumexp(logits, -1) - logits.gather(1, batch.targets[rows, None]).squeeze(1))
+    return torch.cat(out) if out else hidden.new_zeros(0)
+
+
+def _logits(hidden: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    logits = torch.mm(hidden, matrix.t()) if bias is None else torch.addmm(bias, hidden, matrix.t())
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    size = max(CHUNK_ELEMENTS // vocabulary, 16)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
