@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,20 +131,21 @@ def assemble(
             targets[row, where] = example.targets
             weights[row, where] = example.weights
     single = all(len(examples) == 1 for examples in rows)
-    shared = {
-        "input_ids": main.ids,
-        "targets": targets,
-        "weights": weights,
-        "position_ids": main.positions,
-        "document_ids": main.documents,
-        "single_document": single,
-        "epoch": epoch,
-        "step": step,
-    }
+    batch = Batch(
+        input_ids=main.ids,
+        targets=targets,
+        weights=weights,
+        mask=_decoder_mask(main.documents, prefix, single),
+        position_ids=main.positions,
+        document_ids=main.documents,
+        single_document=single,
+        epoch=epoch,
+        step=step,
+    )
     if decoder is None:
-        return Batch(**shared, mask=_decoder_mask(main.documents, prefix, single))
-    return Batch(
-        **shared,
+        return batch
+    return replace(
+        batch,
         mask=_reading_mask(main.documents, None, single),
         decoder_input_ids=decoder.ids,
         decoder_position_ids=decoder.positions,

@@ -1,4 +1,4 @@
-"""A cache addressed by content: entries are written atomically and believed only when their checksum holds."""
+"""A cache addressed by content: entries are written atomically, believed when their checksum holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["cache_dir", "cached_bytes", "read_checked", "write_atomic", "write_c
 
 
 def cache_dir() -> Path:
-    """The cache folder: `ASSAY_CACHE`, else the platform's place for a user's caches. It may not exist yet."""
+    """The cache folder: `ASSAY_CACHE`, else the platform's place for caches. It may not exist yet."""
     given = os.environ.get("ASSAY_CACHE")
     if given:
         return Path(given).expanduser()
@@ -80,8 +80,8 @@ def cached_bytes(kind: str, key: str, build: Callable[[], bytes]) -> bytes:
             write_checked(path, content)
         except OSError as error:
             warnings.warn(
-                f"{path}: cannot be written ({error.strerror or error}), so this work will be done again next "
-                "time. Free some space, or set ASSAY_CACHE to a folder that can be written.",
+                f"{path}: cannot be written ({error.strerror or error}), so this work will be done again "
+                "next time. Free some space, or set ASSAY_CACHE to a folder that can be written.",
                 stacklevel=2,
             )
     return content

@@ -1,7 +1,7 @@
 """Batches, each a pure function of (documents, objective, sizes, seed, epoch, step).
 
-An epoch visits every piece once, but for the rows that do not fill a last batch (others each epoch). Any batch
-can be made without those before it: a resumed run goes on at `start`, and ranks make their own rows.
+An epoch visits every piece once, but for the rows that do not fill a last batch (others each epoch). Any
+batch can be made without those before it: a resumed run goes on at `start`, and ranks make their own rows.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Loader:
         self.pieces: Pieces = cut(documents.lengths, full=full, last=last, shortest=objective.shortest)
         if not len(self.pieces):
             raise UserError(
-                f"none of the {len(documents)} documents has {objective.shortest} tokens, so there is no example.",
+                f"none of the {len(documents)} documents has the {objective.shortest} tokens of an example.",
                 "Give more text.",
             )
         self._plans: dict[int, _Plan] = {}
@@ -104,9 +104,7 @@ class Loader:
         rows = plan.batches[step][self.rank :: self.ranks]
         examples = [[self._example(int(piece), epoch) for piece in plan.rows[int(row)]] for row in rows]
         objective = self.objective
-        return assemble(
-            examples, self.lengths, objective.family, objective.vocabulary, epoch=epoch, step=step
-        )
+        return assemble(examples, self.lengths, objective.family, objective.vocabulary, epoch=epoch, step=step)
 
     def iterate(self, start: tuple[int, int] = (0, 0)) -> Iterator[Batch]:
         """All batches from a place on, without end."""

@@ -1,9 +1,9 @@
 """Which pieces of which documents lie in which row.
 
 Documents are cut into pieces, one example each. Rows are packed from the pieces' lengths alone: the largest
-first, then what fits best (with one length: first fit in decreasing order, Johnson 1974; with an encoder and a
-decoder side: the norm-based greedy of vector packing, Panigrahy et al. 2011). It works on a histogram of lengths
-instead of single pieces (Krell et al. 2021), so its time depends on how many different lengths there are.
+first, then what fits best (with one length: first fit in decreasing order, Johnson 1974; with an encoder and
+a decoder side: the norm-based greedy of vector packing, Panigrahy et al. 2011). It works on a histogram of
+lengths instead of single pieces (Krell et al. 2021), so its time depends on how many lengths there are.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Rows:
 def pack(sizes: Sizes, capacity: Lengths, order: Ints) -> Rows:
     """Rows that hold every piece once and no more than `capacity` on either side.
 
-    A row begins with the largest piece left, then takes whatever brings it nearest to full (least squared room
-    left over both sides) until nothing fits; the same contents are used for as many rows as there are pieces.
+    A row begins with the largest piece left, then takes whatever brings it nearest to full (least squared
+    room left over both sides) until nothing fits; the same contents serve as many rows as there are pieces.
 
     Args:
         sizes: positions of each piece.
@@ -134,7 +134,8 @@ def _patterns(kinds: Ints, counts: Ints, room: Ints) -> list[Pattern]:
             counts[index] -= number * rows
         keep = counts > 0
         if not keep[0] or keep.mean() < 0.8:  # rows begin with the first size, so it has to be there
-            kinds, counts, share, square, names = (x[keep] for x in (kinds, counts, share, square, names))
+            kinds, counts, names = kinds[keep], counts[keep], names[keep]
+            share, square = share[keep], square[keep]
     return patterns
 
 

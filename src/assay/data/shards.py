@@ -1,7 +1,7 @@
 """Tokens on disk, memory-mapped: one file of ids, one of document borders, one that says what they are.
 
-A folder of shards is addressed by content (the text's hash and the tokenizer's), written under another name and
-renamed when whole, and verified when opened.
+A folder of shards is addressed by content (the text's hash and the tokenizer's), written under another name
+and renamed when whole, and verified when opened.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _BLOCK = 1 << 22
 
 
 class TokenDocuments:
-    """Documents as token ids: `len`, `[i]` -> [n] ids, `lengths`. Ids may be memory-mapped; copy before changing."""
+    """Documents as token ids: `len`, `[i]` -> [n] ids, `lengths`. Ids may be memory-mapped: do not change them."""
 
     def __init__(self, tokens: Ints, offsets: Ints, meta: dict[str, Any] | None = None) -> None:
-        """From all ids [total] and the borders [documents + 1]; `open` and `from_arrays` are the usual ways."""
+        """From all ids [total] and the borders [documents + 1]; see `open` and `from_arrays`."""
         self.tokens = tokens
         self.offsets = offsets
         self.meta = meta or {}

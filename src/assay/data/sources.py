@@ -49,7 +49,8 @@ def read(source: str | Path, *, text_field: str = "text") -> Corpus:
         )
     if not documents:
         raise UserError(f"{source}: there is no text in it.", f"Give {_KINDS} with some text.")
-    return Corpus(documents, name=path.resolve().name or str(path), source=str(source), skipped=tuple(skipped))
+    name = path.resolve().name or str(path)
+    return Corpus(documents, name=name, source=str(source), skipped=tuple(skipped))
 
 
 def read_text(path: Path) -> list[str]:
@@ -81,8 +82,7 @@ def read_jsonl(path: Path, field: str = "text") -> list[str]:
             ) from None
         if not isinstance(row, dict):
             raise UserError(
-                f"{path}, line {number}: a {type(row).__name__}, where an object with a field "
-                f"{field!r} belongs.",
+                f"{path}, line {number}: a {type(row).__name__}, where an object with a field {field!r} belongs.",
                 f'Write {{"{field}": "..."}} on each line.',
             )
         if field not in row:
@@ -137,7 +137,7 @@ def _decode(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).", "Check its permissions.") from None
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: this is UTF-16, not UTF-8 (byte 0).", "Convert it: iconv -f UTF-16 -t UTF-8.")
+        raise UserError(f"{path}: this is UTF-16, not UTF-8 (byte 0).", "Convert it to UTF-8.")
     remedy = f"Give {_KINDS}."
     at = content.find(b"\0")
     if at >= 0:
@@ -199,6 +199,4 @@ def _read_folder(folder: Path, text_field: str) -> tuple[list[str], list[str]]:
 
 def _no_field(place: str, kind: str, field: str, there: dict[str, Any]) -> UserError:
     names = ", ".join(repr(name) for name in there) or "none"
-    return UserError(
-        f"{place}: there is no {kind} {field!r}; there are: {names}.", f"Name the {kind} with text_field."
-    )
+    return UserError(f"{place}: there is no {kind} {field!r}; there are: {names}.", f"Name the {kind} with text_field.")

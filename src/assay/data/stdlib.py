@@ -2,7 +2,7 @@
 
 Two sources, both read with `ast` and never imported: the language reference in `pydoc_data.topics` (one
 document per topic), and the docstrings of the standard library's modules (one document per module, its
-docstrings in the order of the file). Python versions differ in their text, so a report gives the corpus's hash.
+docstrings in the order of the file). Python versions differ in their text, so a report gives its hash.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def stdlib() -> Corpus:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _sources(folder)}
     if not files:
         raise UserError(
-            f"{folder}: this Python comes without the source of its standard library, so there is no "
-            "embedded corpus.",
+            f"{folder}: this Python comes without the source of its standard library, so there is no embedded corpus.",
             "Give your own text with --data.",
         )
     key = hashlib.sha256(_FORMAT.encode())
@@ -75,7 +74,7 @@ def _documents(files: dict[str, bytes]) -> list[str]:
     for name, content in files.items():
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a bad escape in a library's source is not the user's to mend
+                warnings.simplefilter("ignore")  # bad escapes in a library are not the user's to mend
                 tree = ast.parse(content)
         except (SyntaxError, ValueError):
             continue

@@ -56,6 +56,10 @@ class Tokenizer(Protocol):
         """The text; special tokens are left out, or shown by name. Bytes that are not UTF-8 become U+FFFD."""
         ...
 
+    def lengths(self, ids: Ints) -> Ints:
+        """How many bytes each id stands for; 0 for special tokens."""
+        ...
+
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer into a folder, for `load_tokenizer`."""
         ...
@@ -132,7 +136,7 @@ class ByteTokenizer(_ByteLevel):
 
 
 class BPETokenizer(_ByteLevel):
-    """Byte-level BPE (GPT-2's pre-tokenisation) by `tokenizers`, with ids shifted behind the reserved ones."""
+    """Byte-level BPE (GPT-2's pre-tokenisation) by `tokenizers`, ids shifted behind the reserved ones."""
 
     def __init__(self, spec: TokenizerSpec, model: dict[str, Any]) -> None:
         """From a `tokenizers` BPE in its JSON form, without special tokens."""
@@ -148,13 +152,14 @@ class BPETokenizer(_ByteLevel):
 
     def encode(self, text: str) -> Ints:
         """[n] int32 ids."""
-        return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int32) + np.int32(FIRST)
+        return _shifted(self._backend.encode(text, add_special_tokens=False))
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ints]:
         """`encode` of each, in parallel threads (TOKENIZERS_PARALLELISM=false: in one)."""
-        batch = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)  # fast: without offsets
+        # fast: without offsets into the text
+        batch = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
         found = batch(list(texts), add_special_tokens=False)
-        return [np.asarray(encoding.ids, dtype=np.int32) + np.int32(FIRST) for encoding in found]
+        return [_shifted(encoding) for encoding in found]
 
     def _model(self) -> dict[str, Any]:
         return self._json
@@ -195,7 +200,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise UserError(f"{path}: no tokenizer there.", "Give the folder of a run or a saved tokenizer.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except Exception as error:  # JSON, a spec or a model that does not hold together: the backend raises bare ones
+    except Exception as error:  # of JSON, of the spec, or the backend's, which raises bare ones
         raise UserError(f"{path}: not a tokenizer that assay wrote ({error}).", "Save it again.") from None
 
 
@@ -213,6 +218,10 @@ def _train(documents: Sequence[str], size: int) -> str:
     )
     backend.train_from_iterator(documents, trainer)
     return backend.to_str()
+
+
+def _shifted(encoding: Any) -> Ints:
+    return np.asarray(encoding.ids, dtype=np.int32) + np.int32(FIRST)
 
 
 def _byte_alphabet() -> dict[str, int]:

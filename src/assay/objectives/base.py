@@ -72,7 +72,7 @@ class Vocabulary:
     """Sentinel 0 first; ids decrease from the vocabulary's end, as in T5."""
     mask: int | None = None
     named: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Ids of further reserved tokens: modes ([NLU], [NLG], [S2S]) and GLM's ([MASK], [gMASK], <sop>, <eop>)."""
+    """Ids of further reserved tokens: UL2's modes ([NLU], [NLG], [S2S]), GLM's ([MASK], [gMASK], <sop>, <eop>)."""
 
 
 @dataclass(frozen=True, eq=False)

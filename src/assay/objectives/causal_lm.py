@@ -1,8 +1,8 @@
 """Causal language modelling: every token from those before it (maximum likelihood, K3).
 
-`L = - sum_i ln p(x_i | x_1 ... x_{i-1})`. Where the vocabulary has a begin token, it is put before each piece,
-so that the first token is a target too; without one, every token but the first is a target. Where the document
-ends with the piece, its end token is the last target.
+`L = - sum_i ln p(x_i | x_1 ... x_{i-1})`. Where the vocabulary has a begin token, it is put before each
+piece, so that the first token is a target too; without one, every token but the first is a target. Where the
+document ends with the piece, its end token is the last target.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 `L = - sum_{i > s} ln p(x_i | x_1 ... x_{i-1})` for a split after s tokens, where the first s see each other
 whole (in a causal decoder the loss is the same and attention stays causal).
 
-The split is uniform over 1 ... n - 1 (Raffel et al. 2020, section 3.2.3), or a fixed share. A uniform split is
-drawn once for each two neighbouring documents 2i and 2i + 1 and mirrored for the second: s and n - s. Each is
-uniform by itself and depends on (seed, epoch, document) alone, and every encoder part then has a partner with
-which it fills a row of an encoder-decoder exactly. All families get the same splits, so that a comparison of
-families compares the same predictions.
+The split is uniform over 1 ... n - 1 (Raffel et al. 2020, section 3.2.3), or a fixed share. A uniform split
+is drawn once for each two neighbouring documents 2i and 2i + 1 and mirrored for the second: s and n - s. Each
+is uniform by itself and depends on (seed, epoch, document) alone, and every encoder part then has a partner
+with which it fills a row of an encoder-decoder exactly. All families get the same splits, so that a
+comparison of families compares the same predictions.
 """
 
 from __future__ import annotations
@@ -51,11 +51,9 @@ class PrefixLM:
         return np.where(documents % 2 == 1, raw - drawn, drawn)
 
     def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
-        """The prefix is seen, the rest predicted: its first token by the last of the prefix (or decoder start)."""
+        """The prefix is seen, the rest predicted, its first token by the prefix's last (or the decoder start)."""
         vocabulary = self.vocabulary
-        split = int(
-            self.splits(np.array([len(tokens)]), np.array([key.document]), seed=key.seed, epoch=key.epoch)[0]
-        )
+        split = int(self.splits(np.array([len(tokens)]), np.array([key.document]), seed=key.seed, epoch=key.epoch)[0])
         end = vocabulary.eos if ends else None
         if self.family == "encoder_decoder":
             return encoder_decoder(join(tokens[:split]), join(tokens[split:], end), vocabulary)

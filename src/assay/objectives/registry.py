@@ -45,7 +45,7 @@ REGISTRY: Mapping[ObjectiveKind, Row] = {
     ObjectiveKind.span_corruption: Row(
         lambda spec, family, vocabulary: SpanCorruption(family, vocabulary, spec.density, spec.mean_span),
         ("causal", "prefix", "encoder_decoder"),
-        {"encoder": "the spans are generated token by token, and an encoder does not generate; it learns from mlm"},
+        {"encoder": "spans are generated token by token, and an encoder does not generate; it learns from mlm"},
     ),
 }
 

@@ -1,12 +1,14 @@
 """T5's span corruption: spans are cut out, a sentinel stands for each, and the spans are asked for (K3).
 
-`L = - sum_i ln p(y_i | y_1 ... y_{i-1}, corrupt(x))` with y the spans behind their sentinels. Raffel et al. 2020,
-section 3.1.4, as T5's code does it: n_noise = clip(round(density n), 1, n - 1), n_spans = max(round(n_noise /
-mean_span), 1); noise and the rest are each cut at random into n_spans pieces that are not empty, all ways of
-cutting equally likely, and interleaved, the rest first. Targets are the same function of the complement.
+`L = - sum_i ln p(y_i | y_1 ... y_{i-1}, corrupt(x))` with y the spans behind their sentinels. Raffel et al.
+2020, section 3.1.4, as T5's code does it: n_noise = clip(round(density n), 1, n - 1), n_spans =
+max(round(n_noise / mean_span), 1); noise and the rest are each cut at random into n_spans pieces that are not
+empty, all ways of cutting equally likely, and interleaved, the rest first. Targets are the same function of
+the complement.
 
-An encoder-decoder reads the corrupted text and predicts the targets. In decoders of one stack the targets follow
-the corrupted text in one sequence and alone are predicted; in a prefix decoder that text is the prefix.
+An encoder-decoder reads the corrupted text and predicts the targets. In decoders of one stack the targets
+follow the corrupted text in one sequence and alone are predicted; in a prefix decoder that text is the
+prefix.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ __all__ = ["SpanCorruption", "noise_counts", "noise_mask", "replace_spans", "seg
 def noise_counts(length: Any, density: float, mean_span: float) -> tuple[Any, Any]:
     """(n_noise, n_spans) of texts of `length` tokens (an int or an array, each at least 2).
 
-    There are never more spans than tokens on either side: with a high density a short text cannot be cut finer.
+    There are never more spans than tokens on either side: a short text cannot be cut finer.
     """
     length = np.asarray(length)
     noise = np.clip(np.round(length * density), 1, length - 1).astype(np.int64)
@@ -46,8 +48,10 @@ def noise_counts(length: Any, density: float, mean_span: float) -> tuple[Any, An
 
 def segmentation(items: int, segments: int, generator: np.random.Generator) -> Ints:
     """[segments] positive lengths that sum to `items`, each such list equally likely."""
-    cuts = np.sort(generator.choice(items - 1, segments - 1, replace=False)) + 1 if segments > 1 else []
-    return np.diff(np.concatenate(([0], cuts, [items]))).astype(np.int64)
+    if segments == 1:
+        return np.array([items])
+    cuts = np.sort(generator.choice(items - 1, segments - 1, replace=False)) + 1
+    return np.diff(cuts, prepend=0, append=items)
 
 
 def noise_mask(
@@ -72,7 +76,7 @@ def replace_spans(tokens: Ints, mask: NDArray[np.bool_], sentinels: Ints) -> Int
 
 @dataclass(frozen=True)
 class SpanCorruption:
-    """Span corruption, for encoder-decoders and for decoders of one stack. Inputs and targets end with eos."""
+    """Span corruption, for encoder-decoders and for decoders of one stack. Both parts end with eos."""
 
     family: str
     vocabulary: Vocabulary
