@@ -1,0 +1,158 @@
+"""The `assay` command: its commands by name, loaded when called, and what a user sees when something is wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from assay.errors import UserError
+
+COMMANDS = {
+    "compare": "Train models that differ along chosen axes, at equal compute, and compare them.",
+    "train": "Train one model on your text.",
+    "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
+    "doctor": "Say what this machine can do.",
+}
+"""Command to its one line of help; `assay.cli.<command>` holds `run` and `EXAMPLES`."""
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell expects
+INTERRUPTED = 130  # 128 + SIGINT
+WRONG = 2
+
+
+class Group(TyperGroup):
+    """The commands by name. A command's module is imported when it is called; listing needs none of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        """See the class."""
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=summary) for name, summary in COMMANDS.items()}
+        self._listing = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command; while the group's own help is printed, its name and summary only."""
+        if cmd_name not in COMMANDS or self._listing:
+            return self.commands.get(cmd_name)
+        return load(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Help of the group, from the summaries."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a user's mistake becomes one message and an exit status, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            say("Interrupted. Finished work is kept; the same command with --resume goes on from there.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            quiet()
+            raise typer.Exit(PIPE_CLOSED) from None
+        except OSError as error:
+            if not error.filename:
+                raise
+            fail(
+                f"{error.filename}: {(error.strerror or str(error)).lower()}. Check the path, its rights and the disk."
+            )
+        except ValueError as error:
+            if type(error).__name__ != "ValidationError":
+                raise
+            from pydantic import ValidationError
+
+            from assay.errors import from_validation
+
+            assert isinstance(error, ValidationError)
+            fail(str(from_validation(error, error.title)))
+
+
+def load(name: str) -> Any:
+    """The command of that name, from its module."""
+    module = import_module(f"assay.cli.{name}")
+    one = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    one.command(name, help=module.run.__doc__, epilog=module.EXAMPLES, context_settings=SETTINGS)(module.run)
+    return typer.main.get_command(one)
+
+
+def examples(*lines: str) -> str:
+    """An epilog of examples: each a command line, or a remark where it begins with `#`."""
+    shown = [f"  [dim]{line}[/dim]" if line.startswith("#") else f"  {line}" for line in lines]
+    return "\n".join(["[bold]Examples[/bold]", *shown])
+
+
+def fail(message: str) -> None:
+    """Say what is wrong on stderr and end with status 2.
+
+    Raises:
+        typer.Exit: always.
+    """
+    say(message, "Error: ")
+    raise typer.Exit(WRONG)
+
+
+def say(message: str, head: str = "") -> None:
+    """A message on stderr, wrapped at words."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False).print(Text.assemble((head, "bold red"), message))
+
+
+def quiet() -> None:
+    """Keep the interpreter from complaining about a closed pipe as it ends."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_version(wanted: bool) -> None:
+    """Print versions and end."""
+    if wanted:
+        import assay
+
+        print(f"assay {assay.__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="assay",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings=SETTINGS,
+    epilog=examples(
+        "# three families, three seeds, equal compute, one report",
+        "assay compare",
+        "assay compare --vary norm=layer,rms --data my_texts/",
+        "assay inspect gpt3",
+        "assay COMMAND --help",
+    ),
+)
+
+
+@app.callback()
+def front(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """A workbench for transformer language-model architecture: describe, build, train, measure."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit status."""
+    typer.main.get_command(app).main(args=arguments, prog_name="assay")
