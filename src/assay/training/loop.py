@@ -1,0 +1,262 @@
+"""The training loop: one run in one folder, from whatever is there to its result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from assay.data.loader import Loader
+from assay.evaluation.continuation import Continuation, continuation
+from assay.nn import build
+from assay.nn.compiling import compile_blocks
+from assay.nn.transformer import Transformer
+from assay.runs import RunFolder
+from assay.spec.study import RunSpec
+from assay.training.accounting import BatchCount, FlopMeter
+from assay.training.checkpoint import OPTIMIZER, load_checkpoint, save_checkpoint
+from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
+from assay.training.optimizer import adamw
+from assay.training.record import Counters, begin, result
+from assay.training.schedule import factor, warmup_share
+from assay.training.setup import check, curve_windows, default_dtype, first_count, make_loader, pick_device, wants_compiling
+from assay.training.signals import Interrupt
+from assay.training.step import gradients, micro_batches, precision, seed_dropout, take_step
+from assay.training.text import Text, load_text, resolve
+
+__all__ = ["Diverged", "Training", "train_run"]
+
+Progress = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
+
+
+class Diverged(Exception):
+    """The loss or a gradient is no longer finite."""
+
+
+def train_run(
+    run: RunSpec,
+    folder: RunFolder,
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    text: Text | None = None,
+    command: str | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Do one run, or what is left of it, in this process.
+
+    A run that is done is not done again; an unfinished one goes on from its checkpoint, to the same weights, bit
+    for bit, that it would have had without the break (on the same machine).
+
+    Args:
+        run: what is done.
+        folder: where it is recorded.
+        progress: called with every row of metrics.
+        stop: asked after every step; when it says True, a checkpoint is written and the run returns.
+        text: the data, where the caller has it; None: it is read.
+        command: the command that does this run again; None: this process's.
+        device: "cpu", "cuda" ...; None: an accelerator where there is one.
+
+    Returns:
+        What the file DONE holds, with "status": "done", "stopped" (a checkpoint waits) or "diverged" (with
+        "failed", the reason).
+
+    Raises:
+        UserError: the run is impossible (data, lengths, budget), or the disk is full; what was written stays.
+        KeyboardInterrupt: on Ctrl-C, after a checkpoint; a second Ctrl-C does not wait for it.
+    """
+    run = resolve(run)
+    if folder.done:
+        return {**folder.result, "status": "done"}
+    text = text or load_text(run.data)
+    with Interrupt() as interrupt, torch.random.fork_rng(devices=[]):
+        training = Training(run, folder, text, device or pick_device(), progress or (lambda row: None), command)
+        asked = stop or (lambda: False)
+        outcome = training.go(lambda: interrupt.happened or asked())
+        folder.close()
+        if interrupt.happened and outcome["status"] == "stopped":
+            raise KeyboardInterrupt(
+                f"stopped at step {training.at.step}; {folder.path} holds a checkpoint. The same command with "
+                "--resume goes on from there."
+            )
+    return outcome
+
+
+class Training:
+    """A run under way. `go` does it; the parts are apart so that each reads by itself."""
+
+    def __init__(
+        self, run: RunSpec, folder: RunFolder, text: Text, device: str, progress: Progress, command: str | None
+    ) -> None:
+        """Check everything that can be checked, then build or restore. See `train_run`."""
+        self.run, self.folder, self.text, self.device, self.progress = run, folder, text, device, progress
+        self.loader: Loader = make_loader(run, text)
+        self.meter = FlopMeter(run.model)
+        self.windows = curve_windows(text)
+        first = first_count(self.loader, self.meter)
+        self.total = check(run, text, self.windows, first)
+        self.warmup = warmup_share(run.train.schedule, self._share(first))
+        begin(folder, run, text.facts, command)
+        self.dtype = run.train.dtype or default_dtype(device)
+        self.model: Transformer = build(run.model, seed=run.seed, device=device)
+        self.model.train()
+        self.optimizer = adamw(self.model, run.train.optimizer)
+        state = load_checkpoint(folder, self.model, self.optimizer)
+        self.at = Counters(**state) if state else Counters()
+        folder.truncate_metrics(self.at.step if state else -1)
+        self._compile()
+
+    def go(self, stop: Stop) -> dict[str, Any]:
+        """Train to the end, or until `stop`."""
+        train, done = self.run.train, 0.0
+        if self.at.step == 0:
+            self._evaluate()
+        else:
+            done = self.at.progress
+        while done < 1:
+            try:
+                before, done = done, self._step()
+            except Diverged as error:
+                return self._diverged(str(error))
+            last = done >= 1
+            if last or _crossed(before, done, train.evaluations):
+                self._evaluate()
+            stopping = not last and stop()
+            if last or stopping or _crossed(before, done, train.checkpoints):
+                save_checkpoint(self.folder, self.at.step, self.model, self.optimizer, self.at.plain())
+            if stopping:
+                self._event({"event": "stopped"})
+                return {"status": "stopped", "step": self.at.step}
+        outcome = result(self.run, self.at, self.folder.metrics())
+        self.folder.mark_done(outcome)
+        # Nothing continues a finished run: the moments have done their work and are two thirds of the bytes.
+        (self.folder.checkpoint(self.at.step) / OPTIMIZER).unlink(missing_ok=True)
+        return {**outcome, "status": "done"}
+
+    def _share(self, count: BatchCount) -> float:
+        """The share of the run that a batch takes."""
+        train = self.run.train
+        return 1 / train.steps if train.steps else count.flops / (train.budget or math.inf)
+
+    def _step(self) -> float:
+        """One step with its row of metrics.
+
+        Returns:
+            The share of the run that is done after it.
+
+        Raises:
+            Diverged: loss or gradient is not finite; nothing was applied.
+        """
+        began = time.perf_counter()
+        at, train = self.at, self.run.train
+        batch = self.loader.batch(at.epoch, at.place)
+        count = self.meter.count(batch)
+        at.add(count)
+        at.epoch, at.place = batch.epoch, batch.step + 1
+        at.progress = at.step / train.steps if train.steps else at.flops / (train.budget or math.inf)
+        rate = train.optimizer.learning_rate * factor(train.schedule, at.progress, self.warmup)
+        seed_dropout(self.run.seed, at.step)
+        found = take_step(
+            self.model,
+            self.optimizer,
+            batch,
+            weight=count.weight,
+            parts=train.accumulation,
+            learning_rate=rate,
+            most=train.optimizer.clip,
+            z_loss=train.z_loss,
+            dtype=self.dtype,
+        )
+        if not (math.isfinite(found.loss) and math.isfinite(found.grad_norm)):
+            what = "loss" if not math.isfinite(found.loss) else "gradient norm"
+            raise Diverged(f"diverged at step {at.step}: the {what} is {getattr(found, what.replace('gradient ', 'grad_'))}")
+        took = time.perf_counter() - began
+        at.seconds += took
+        self._row(
+            {
+                "kind": "train",
+                "step": at.step,
+                "loss": found.loss,
+                "lr": rate,
+                "grad_norm": found.grad_norm,
+                "tokens": at.targets,
+                "input_tokens": at.inputs,
+                "flops": at.flops,
+                "seconds": at.seconds,
+                "tokens_per_second": count.inputs / took,
+                "progress": at.progress,
+            }
+        )
+        return at.progress
+
+    def _evaluate(self) -> Continuation:
+        began = time.perf_counter()
+        found = continuation(
+            self.model,
+            self.windows,
+            self.text.tokenizer.vocabulary,
+            precision=precision(self.dtype, self.device),
+        )
+        at = self.at
+        self._row(
+            {
+                "kind": "eval",
+                "step": at.step,
+                "flops": at.flops,
+                "tokens": at.targets,
+                "seconds": at.seconds,
+                **found.row(),
+                "eval_seconds": time.perf_counter() - began,
+            }
+        )
+        return found
+
+    def _compile(self) -> None:
+        """Compile where it is wanted and works, and measure memory by a pass whose gradients are thrown away."""
+        began = time.perf_counter()
+        if not self.at.compiled:
+            wanted = wants_compiling(self.run.train, self.total, self.device)
+            self.at.compiled = str(wanted) if wanted is not True else (compile_blocks(self.model) or "yes")
+        elif self.at.compiled == "yes":
+            compile_blocks(self.model)
+        if self.at.compiled == "yes":
+            try:
+                self._trial()
+            except Exception as error:  # whatever the compiler stumbles over, eager does the same work
+                self.at.compiled = f"compiling failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                torch.compiler.set_stance("force_eager")
+                self._event({"event": "eager", "reason": self.at.compiled})
+        if not self.at.peak_bytes:
+            parameters = list(self.model.parameters())
+            moments = optimizer_bytes(parameters)
+            held = moments if self.device.startswith("cuda") else moments + tensor_bytes(parameters)
+            self.at.peak_bytes = peak_bytes(self._trial, held=held, device=self.device) or 0
+        self.at.setup_seconds += time.perf_counter() - began
+
+    def _trial(self) -> None:
+        """Forward and backward of the first batch's first part; leaves no trace in the run."""
+        batch = next(micro_batches(self.loader.batch(0, 0), self.run.train.accumulation))
+        train = self.run.train
+        gradients(self.model, batch, weight=1.0, parts=1, z_loss=train.z_loss, dtype=self.dtype)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _diverged(self, reason: str) -> dict[str, Any]:
+        self._event({"event": "diverged", "reason": reason})
+        self.folder.mark_failed(reason)
+        return {"status": "diverged", "failed": reason, "steps": self.at.step}
+
+    def _event(self, fields: dict[str, Any]) -> None:
+        self._row({"kind": "event", "step": self.at.step, **fields})
+
+    def _row(self, row: dict[str, Any]) -> None:
+        self.folder.append_metrics(row)
+        self.progress(row)
+
+
+def _crossed(before: float, after: float, times: int) -> bool:
+    """Whether one of `times` even marks of (0, 1] lies in (before, after]."""
+    return math.floor(after * times + 1e-9) > math.floor(before * times + 1e-9)

@@ -1,0 +1,112 @@
+"""What a run's folder says: what it was (`run.json`, `spec.json`), how far it is, what came out (`DONE`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from assay.errors import UserError
+from assay.runs import RunFolder, provenance
+from assay.spec.study import RunSpec
+from assay.training.accounting import BatchCount
+
+__all__ = ["Counters", "begin", "result"]
+
+
+@dataclass
+class Counters:
+    """How far a run is: everything beside tensors that it needs to go on."""
+
+    step: int = 0
+    """Steps done."""
+    epoch: int = 0
+    place: int = 0
+    """The next batch is (epoch, place)."""
+    progress: float = 0.0
+    """Share of the run that is done."""
+    flops: float = 0.0
+    targets: int = 0
+    inputs: int = 0
+    slots: int = 0
+    seconds: float = 0.0
+    """In steps: without evaluation, checkpoints and compilation."""
+    setup_seconds: float = 0.0
+    peak_bytes: int = 0
+    compiled: str = ""
+    """"yes", or the reason why not; empty: not decided."""
+
+    def add(self, count: BatchCount) -> None:
+        """One more step with this batch."""
+        self.step += 1
+        self.flops += count.flops
+        self.targets += count.targets
+        self.inputs += count.inputs
+        self.slots += count.slots
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def begin(folder: RunFolder, run: RunSpec, data: dict[str, Any], command: str | None) -> None:
+    """Write `run.json` and `spec.json`, unless this very run has begun here.
+
+    Raises:
+        UserError: the folder holds another run, or the same on another text.
+    """
+    if (folder.path / "run.json").is_file():
+        there = folder.read_json("run.json")
+        if there.get("hash") != run.hash:
+            raise UserError(
+                f"{folder.path}: holds another run ({there.get('model_name') or there.get('hash')}).",
+                "Give another folder, or delete this one.",
+            )
+        if there["data"]["hash"] != data["hash"]:
+            raise UserError(
+                f"{folder.path}: was begun on another text; {data['source']} has changed since.",
+                "Give another folder, or delete this one.",
+            )
+        return
+    found = provenance(command)
+    folder.write_json("spec.json", run.model.to_dict(full=True))
+    folder.write_json(
+        "run.json",
+        {
+            "hash": run.hash,
+            "labels": run.labels,
+            "seed": run.seed,
+            "model_name": run.model.name or run.name,
+            "train": run.train.to_dict(full=True),
+            "objective": run.objective.model_dump(mode="json"),
+            "data": data,
+            "provenance": found,
+            "command": found["command"],
+        },
+    )
+
+
+def result(run: RunSpec, at: Counters, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What DONE holds. `bits_per_byte` is that of the last evaluation."""
+    evaluations = [row for row in rows if row.get("kind") == "eval"]
+    last = evaluations[-1]
+    parameters = run.model.parameters()
+    return {
+        "bits_per_byte": last["bits_per_byte"],
+        "nats_per_token": last["nats_per_token"],
+        "windows": last["windows"],
+        "supervised_tokens": at.targets,
+        "input_tokens": at.inputs,
+        "flops": at.flops,
+        "steps": at.step,
+        "seconds": at.seconds,
+        "eval_seconds": sum(row.get("eval_seconds", 0.0) for row in evaluations),
+        "setup_seconds": at.setup_seconds,
+        "tokens_per_second": at.inputs / max(at.seconds, 1e-9),
+        "supervised_tokens_per_flop": at.targets / max(at.flops, 1.0),
+        "peak_bytes": at.peak_bytes,
+        "parameters": dict(parameters.parts),
+        "parameters_total": int(parameters),
+        "padding_share": 1 - at.inputs / max(at.slots, 1),
+        "epochs": at.epoch + 1,
+        "compiled": True if at.compiled == "yes" else at.compiled,
+    }

@@ -1,0 +1,109 @@
+"""What is decided and checked before the first step."""
+
+from __future__ import annotations
+
+import math
+
+from assay.data.loader import Loader
+from assay.data.windows import Window
+from assay.errors import UserError
+from assay.evaluation.continuation import positions_needed
+from assay.objectives.registry import make
+from assay.spec.axes import PositionKind
+from assay.spec.study import RunSpec
+from assay.spec.training import TrainSpec
+from assay.training.accounting import BatchCount, FlopMeter
+from assay.training.text import Text
+
+__all__ = [
+    "CURVE_WINDOWS",
+    "check",
+    "curve_windows",
+    "default_dtype",
+    "first_count",
+    "make_loader",
+    "pick_device",
+    "wants_compiling",
+]
+
+CURVE_WINDOWS = 64
+"""Held-out windows that an evaluation takes at most: about 32 kB of continuations, the same in every run."""
+
+COMPILE_FROM = 2e13
+"""Training FLOPs from which compiling earns back on a CPU what it costs: half a minute on one thread."""
+
+
+def make_loader(run: RunSpec, text: Text) -> Loader:
+    """The batches of a run.
+
+    Raises:
+        UserError: the objective is not for this family, or nothing fits the lengths.
+    """
+    objective = make(run.objective, run.model.family.value, text.tokenizer.vocabulary)
+    return Loader(
+        text.train,
+        objective,
+        batch_size=run.train.batch_size,
+        length=run.train.length,
+        decoder_length=run.train.decoder_length,
+        seed=run.seed,
+    )
+
+
+def curve_windows(text: Text) -> list[Window]:
+    """The held-out windows of every evaluation. Raises UserError where the text has none."""
+    return text.windows(CURVE_WINDOWS)
+
+
+def first_count(loader: Loader, meter: FlopMeter) -> BatchCount:
+    """What the run's first batch costs."""
+    return meter.count(loader.batch(0, 0))
+
+
+def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) -> float:
+    """Refuse what cannot work.
+
+    Returns:
+        Training FLOPs of the whole run, nearly.
+
+    Raises:
+        UserError: the budget does not reach for one step, or rows are longer than the model's positions.
+    """
+    train, model = run.train, run.model
+    if train.budget is not None and train.budget < first.flops:
+        least = math.ceil(first.flops / 10 ** (digits := math.floor(math.log10(first.flops)) - 1)) * 10**digits
+        raise UserError(
+            f"budget = {train.budget:g} FLOPs: one step of {train.batch_size} rows of {train.length} tokens "
+            f"takes {first.flops:.3g}.",
+            f"Give budget = {least:g} or more, or a smaller batch_size or length.",
+        )
+    if model.positions.kind is PositionKind.learned:
+        needed = positions_needed(windows, model.family.value, text.tokenizer.vocabulary)
+        for what, length in (("training rows", max(train.length, train.decoder_length or 0)), ("windows", needed)):
+            if length > model.context:
+                raise UserError(
+                    f"context = {model.context}: {what} have {length} tokens, and learned positions end there.",
+                    f"Give context = {length} or more, or other positions.",
+                )
+    return train.budget if train.budget is not None else first.flops * (train.steps or 1)
+
+
+def pick_device() -> str:
+    """An accelerator where there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> str:
+    """bfloat16 on an accelerator, float32 on a CPU."""
+    return "bfloat16" if device.startswith("cuda") else "float32"
+
+
+def wants_compiling(train: TrainSpec, flops: float, device: str) -> bool | str:
+    """True, or why the run stays eager. A function of the description alone: equal runs decide alike."""
+    if train.compile is not None:
+        return train.compile or "compile = false"
+    if device.startswith("cuda") or flops >= COMPILE_FROM:
+        return True
+    return f"{flops:.2g} FLOPs are too few to earn back compiling (from {COMPILE_FROM:.0g})"

@@ -1,0 +1,122 @@
+"""One optimizer step: a batch in parts, losses weighted by tokens, clipped, applied."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+
+from assay.data.batch import Batch
+from assay.nn.batch import to_tensors
+from assay.nn.loss import loss_sum
+from assay.nn.transformer import Transformer
+from assay.spec.masks import Mask, MaskFacts
+from assay.training.optimizer import clip
+
+__all__ = ["StepResult", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
+
+
+class StepResult(NamedTuple):
+    """What a step showed."""
+
+    loss: float
+    """Nats per target, mean over the step's weight (with the z-loss, where there is one)."""
+    grad_norm: float
+    """Global norm before clipping."""
+
+
+def micro_batches(batch: Batch, parts: int) -> Iterator[Batch]:
+    """The batch's rows in `parts` equal parts, masks with them."""
+    rows = len(batch.input_ids)
+    assert rows % parts == 0, (rows, parts)
+    if parts == 1:
+        yield batch
+        return
+    size = rows // parts
+    for begin in range(0, rows, size):
+        yield _rows(batch, slice(begin, begin + size))
+
+
+def _rows(value: Any, rows: slice) -> Any:
+    """The same with these rows only: arrays are cut, masks' facts too, everything else is shared."""
+    if isinstance(value, Mask):
+        return Mask(value.rule, _rows(value.facts, rows))
+    if isinstance(value, Batch | MaskFacts):
+        cut = {f.name: _rows(getattr(value, f.name), rows) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **cut)
+    return value[rows] if hasattr(value, "shape") else value
+
+
+def precision(dtype: str, device: str) -> AbstractContextManager[Any]:
+    """The context of forward passes: bfloat16 autocast (weights stay float32), or nothing."""
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Set torch's generators for a step from (seed, step) alone, so that a resumed run drops the same."""
+    digest = hashlib.sha256(f"dropout {seed} {step}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def gradients(model: Transformer, batch: Batch, *, weight: float, parts: int, z_loss: float, dtype: str) -> float:
+    """Add the gradients of a batch's mean loss to the model's, computed in parts.
+
+    Every part's loss is divided by the weight of the whole step, not of the part: targets count alike however
+    the batch is cut.
+
+    Args:
+        model: whose gradients grow.
+        batch: the whole step's (or a part of it, whose share is added).
+        weight: sum of the target weights of the whole step.
+        parts: how many passes.
+        z_loss: weight of log^2 Z.
+        dtype: "float32" or "bfloat16".
+
+    Returns:
+        The loss: sum over the batch's targets of weight x nats, over `weight`.
+    """
+    device = next(model.parameters()).device
+    total = torch.zeros((), device=device)
+    for part in micro_batches(batch, parts):
+        with precision(dtype, str(device)):
+            loss = loss_sum(model, to_tensors(part, device), z_loss=z_loss).total / weight
+        loss.backward()
+        total += loss.detach()
+    return float(total)
+
+
+def take_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    weight: float,
+    parts: int,
+    learning_rate: float,
+    most: float,
+    z_loss: float,
+    dtype: str,
+) -> StepResult:
+    """Gradients, clipping to the norm `most`, and the optimizer's step at `learning_rate`.
+
+    Nothing is applied where the loss or a gradient is not finite; the result says so.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype)
+    norm = float(clip(model.parameters(), most))
+    result = StepResult(loss, norm)
+    if all(map(_finite, result)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+    return result
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
