@@ -35,9 +35,7 @@ class MemoryCache(Protocol):
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2), grouped or multi-query, self or cross."""
 
-    def __init__(
-        self, spec: ModelSpec, stack: StackName, layer: int, inner: Slot, *, cross: bool = False
-    ) -> None:
+    def __init__(self, spec: ModelSpec, stack: StackName, layer: int, inner: Slot, *, cross: bool = False) -> None:
         """Args: spec: the model; stack, layer: where; inner: the slot before the output projection."""
         super().__init__()
         say = spec.attention
@@ -60,9 +58,8 @@ class Attention(nn.Module):
         scale = spec.attention_scale(stack, layer)
         self.scale = None if say.scale_by_layer else scale
         self.constants = {"own_scale": scale} if say.scale_by_layer else {}
-        self.register_buffer(
-            "own_scale", torch.tensor(scale) if say.scale_by_layer else None, persistent=False
-        )
+        self.own_scale: Tensor | None
+        self.register_buffer("own_scale", torch.tensor(scale) if say.scale_by_layer else None, persistent=False)
         self.clip, self.softcap, self.relax, self.dropout = say.clip_qkv, say.softcap, say.relax, say.dropout
         self.interleaved = spec.positions.pairing is Pairing.interleaved
         self.axes = spec.positions.axes
@@ -103,6 +100,7 @@ class Attention(nn.Module):
         q, k, v = touch(tap, "q", q), touch(tap, "k", k), touch(tap, "v", v)
         scale = self.scale
         if scale is None:
+            assert self.own_scale is not None
             q, scale = q * self.own_scale, 1.0
         dropout = self.dropout if self.training else 0.0
         if self.softcap or self.relax or (tap is not None and (tap.wants("scores") or tap.wants("pattern"))):
@@ -127,9 +125,7 @@ class Attention(nn.Module):
         return y.transpose(1, 2)
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, see: Visible, scale: float, dropout: float
-) -> Float[Tensor, "b h q d"]:
+def attend(q: Tensor, k: Tensor, v: Tensor, see: Visible, scale: float, dropout: float) -> Float[Tensor, "b h q d"]:
     """softmax(q k^T scale + bias) v by torch's fused kernel."""
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=see.bias, dropout_p=dropout, is_causal=see.causal, scale=scale,

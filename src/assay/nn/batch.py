@@ -64,9 +64,7 @@ def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
     )
 
 
-def hidden_at_targets(
-    model: Transformer, batch: TensorBatch, tap: Tap | None = None
-) -> Float[Tensor, "n width"]:
+def hidden_at_targets(model: Transformer, batch: TensorBatch, tap: Tap | None = None) -> Float[Tensor, "n width"]:
     """The output stack's hidden states at the positions that have a target."""
     if model.encoder is None:
         out = model.decode(batch.input_ids, batch.mask, position_ids=batch.position_ids, tap=tap).hidden

@@ -111,9 +111,7 @@ class Block(nn.Module):
             x = self._through(wire.after, total)
         return touch(tap, "out", x)
 
-    def _dual(
-        self, x: Tensor, around: Surroundings, cache: dict[str, LayerCache] | None, tap: Tap | None
-    ) -> Tensor:
+    def _dual(self, x: Tensor, around: Surroundings, cache: dict[str, LayerCache] | None, tap: Tap | None) -> Tensor:
         """ResiDual (Xie et al. 2023, section 3.1): x_a' = LN(x_a + f(x_a)), x_d' = x_d + f(x_a)."""
         near, far = touch(tap, "in", x).unbind(0)
         for wire in self.wiring:

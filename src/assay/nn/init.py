@@ -49,11 +49,7 @@ def initialize(tensor: Tensor, info: ParameterInfo, spec: ModelSpec, seed: int) 
     else:
         generator = torch.Generator().manual_seed(_key(seed, info.name))
         draw = torch.empty(info.shape, dtype=torch.float32)
-        if (
-            info.name.startswith("embedding")
-            or info.part == "positions"
-            or info.name.endswith("token_types.weight")
-        ):
+        if info.name.startswith("embedding") or info.part == "positions" or info.name.endswith("token_types.weight"):
             draw.normal_(0.0, embedding_std(spec, info), generator=generator)
         else:
             _matrix(draw, info, spec, generator)
@@ -98,11 +94,7 @@ def _gain(rule: InitKind, spec: ModelSpec, stack: StackName) -> float:
         n, m = spec.depth("encoder"), spec.depth("decoder")
         if len(spec.stacks) == 1:
             return math.sqrt(math.log(2 * m))
-        return (
-            math.sqrt(math.log(3 * m) * math.log(2 * n) / 3)
-            if stack == "encoder"
-            else math.sqrt(math.log(3 * m))
-        )
+        return math.sqrt(math.log(3 * m) * math.log(2 * n) / 3) if stack == "encoder" else math.sqrt(math.log(3 * m))
     return weight_scale(spec, stack) if rule in (InitKind.deepnet, InitKind.glm130b) else 1.0
 
 

@@ -6,7 +6,8 @@ once and are never made again; backward only scales what is kept.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,8 @@ CHUNK_ELEMENTS = 2**22
 """Logits held at once: 16 MB in float32."""
 
 
-class LossSum(NamedTuple):
+@dataclass(frozen=True)
+class LossSum:
     """A sum, so that parts of a step add up whatever their sizes."""
 
     total: Tensor
@@ -114,9 +116,7 @@ def cross_entropy_sum(
     return total
 
 
-def loss_sum(
-    model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap: Tap | None = None
-) -> LossSum:
+def loss_sum(model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap: Tap | None = None) -> LossSum:
     """The batch's loss as a sum over its targets; logits are made at targets only."""
     hidden = model.head.features(hidden_at_targets(model, batch, tap))
     total = cross_entropy_sum(

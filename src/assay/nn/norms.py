@@ -52,7 +52,7 @@ class Norm(nn.Module):
             x = x / (x.detach().abs().amax() / self.max_scale)
         weight = self.weight
         if weight is not None and self.plus_one:
-            weight = weight.float() + 1.0
+            weight = (weight if weight.dtype == torch.float64 else weight.float()) + 1.0
         if self.kind is NormKind.dyt:
             y = torch.tanh(self.alpha * x)
             y = y if weight is None else y * weight

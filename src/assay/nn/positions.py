@@ -22,9 +22,7 @@ class Rotary(NamedTuple):
     k_sin: Tensor
 
 
-def rope_frequencies(
-    positions: PositionSpec, rotated: int, length: int = 0
-) -> tuple[Float[Tensor, " half"], float]:
+def rope_frequencies(positions: PositionSpec, rotated: int, length: int = 0) -> tuple[Float[Tensor, " half"], float]:
     """Angular frequencies theta^(-2i/d) of `rotated` features, and the scale of cosine and sine.
 
     `length` matters to dynamic scaling alone. Source: Su et al. 2021 (RoFormer), section 3.2; scaling: Chen et al.
@@ -163,17 +161,13 @@ def relative_buckets(
     exact = buckets // 2
     far = (
         exact
-        + (
-            torch.log(distance.float().clamp(min=1) / exact)
-            / math.log(max_distance / exact)
-            * (buckets - exact)
-        ).long()
+        + (torch.log(distance.float().clamp(min=1) / exact) / math.log(max_distance / exact) * (buckets - exact)).long()
     )
     return bucket + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 
 def sinusoids(ids: Int[Tensor, "b s"], width: int, theta: float) -> Float[Tensor, "b s width"]:
-    """sin and cos of position / theta^(2i/width), interleaved. Source: Vaswani et al. 2017, section 3.5."""
+    """Sin and cos of position / theta^(2i/width), interleaved. Source: Vaswani et al. 2017, section 3.5."""
     frequency = theta ** (-torch.arange(0, width, 2, device=ids.device).float() / width)
     angles = ids.float()[..., None] * frequency
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :width]

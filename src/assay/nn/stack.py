@@ -94,9 +94,7 @@ class Stack(nn.Module):
         if memory is not None and memory_mask is not None:
             across = visible(memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True)
         for layer, block in enumerate(self.blocks):
-            around = Surroundings(
-                self._visible(seen, layer, block, mask, length, past, x), turn, memory, across
-            )
+            around = Surroundings(self._visible(seen, layer, mask, length, past, x), turn, memory, across)
             # Compiled blocks serve training; without gradients the block runs as written.
             run = block if torch.is_grad_enabled() else block.forward
             x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
@@ -138,14 +136,13 @@ class Stack(nn.Module):
         self,
         seen: dict[object, Visible],
         layer: int,
-        block: Block,
         mask: Mask,
         length: int,
         past: int,
         x: Tensor,
     ) -> Visible:
         """The layer's mask; layers that share window and bias share one."""
-        window, own = self.spec.window(layer), block.attention.relative
+        window, own = self.spec.window(layer), self._own_table(layer)
         key = (window, None if own is None else layer)
         if key not in seen:
             keys = past + length
@@ -153,6 +150,10 @@ class Stack(nn.Module):
             bias = self._bias(own or self.relative, mask, length, keys, x.device)
             seen[key] = visible(narrowed, length, keys, device=x.device, dtype=x.dtype, bias=bias)
         return seen[key]
+
+    def _own_table(self, layer: int) -> nn.Embedding | None:
+        table = self.blocks[layer].get_submodule("attention").relative
+        return table if isinstance(table, nn.Embedding) else None
 
     def _bias(
         self, table: nn.Embedding | None, mask: Mask, queries: int, keys: int, device: torch.device

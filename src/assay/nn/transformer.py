@@ -132,9 +132,7 @@ class Transformer(nn.Module):
             memory_mask=memory_mask, cache=cache, past=past, states=states, tap=tap,
         )  # fmt: skip
 
-    def logits(
-        self, hidden: Float[Tensor, "... width"], tap: Tap | None = None
-    ) -> Float[Tensor, "... vocabulary"]:
+    def logits(self, hidden: Float[Tensor, "... width"], tap: Tap | None = None) -> Float[Tensor, "... vocabulary"]:
         """Logits of the positions given; hand in only those that are wanted."""
         matrix = self.head.matrix(self.embedding.weight)
         out = F.linear(self.head.features(hidden), matrix, self.head.bias)
