@@ -156,7 +156,8 @@ def attend_explicitly(
     shrink = scale / relax if relax else scale
     scores = (q * shrink) @ k.transpose(-1, -2)
     if softcap:
-        scores = softcap * torch.tanh(scores / softcap)
+        cap = softcap / relax if relax else softcap
+        scores = cap * torch.tanh(scores / cap)
     scores = touch(tap, "scores", scores)
     bias = see.bias
     if see.causal:
@@ -166,7 +167,8 @@ def attend_explicitly(
         scores = scores + (bias / relax if relax else bias)
     if relax:
         scores = (scores - scores.amax(-1, keepdim=True).detach()) * relax
-    pattern = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    pattern = torch.softmax(scores, -1, dtype=wide).to(q.dtype)
     if see.empty is not None:
         pattern = pattern.masked_fill(see.empty, 0.0)
     pattern = touch(tap, "pattern", pattern)
