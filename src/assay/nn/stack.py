@@ -129,7 +129,10 @@ class Stack(nn.Module):
         return near + (far if self.final_norm is None else self.final_norm(far))
 
     def _rotary(self, ids: Tensor, length: int) -> Rotary | None:
-        rotated = self.spec.rotary_width
+        # By this stack's own heads: an encoder may have more or fewer than its decoder.
+        say = self.spec.positions
+        own = int(self.spec.head_width(self.stack) * say.fraction)
+        rotated = own if say.kind is PositionKind.rope else 0
         return rotary(self.spec.positions, rotated, ids, length) if rotated else None
 
     def _visible(
