@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from assay.nn.batch import TensorBatch, hidden_at_targets
 from assay.nn.hooks import Tap
@@ -51,9 +52,10 @@ class _CrossEntropy(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_matrix = torch.zeros_like(matrix) if wanted[1] else None
         d_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        total = torch.zeros((), dtype=wide, device=hidden.device)
         for rows in _chunks(hidden.shape[0], matrix.shape[0]):
-            h, weight = hidden[rows], weights[rows].float()
+            h, weight = hidden[rows], weights[rows].to(wide)
             logits = _logits(h, matrix, bias)
             slope = None
             if cap is not None:
@@ -83,6 +85,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable  # what is kept is a gradient already: a second derivative would silently miss it
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         scaled = (None if kept is None else kept.mul_(grad.to(kept.dtype)) for kept in ctx.saved_tensors)
         return (*scaled, None, None, None, None)
@@ -112,6 +115,8 @@ def cross_entropy_sum(
     if torch.is_autocast_enabled(hidden.device.type):
         kind = torch.get_autocast_dtype(hidden.device.type)
         hidden, matrix, bias = hidden.to(kind), matrix.to(kind), None if bias is None else bias.to(kind)
+    if not torch.is_grad_enabled():  # else the forward pass would make gradients that nobody asks for
+        hidden, matrix, bias = hidden.detach(), matrix.detach(), None if bias is None else bias.detach()
     total: Tensor = _CrossEntropy.apply(hidden, matrix, bias, targets, weights, cap, z_loss)
     return total
 
