@@ -23,7 +23,7 @@ from assay.nn.norms import Norm
 from assay.nn.positions import Rotary
 from assay.spec.axes import Skip
 from assay.spec.model import ModelSpec, StackName
-from assay.spec.placement import Slot, Step, SublayerKind, block_plan
+from assay.spec.placement import BlockPlan, Slot, Step, SublayerKind, block_plan
 
 
 class Surroundings(NamedTuple):
@@ -56,6 +56,8 @@ class Block(nn.Module):
         plan = block_plan(spec, stack, layer)
         self.dual = plan.dual
         self.constants: dict[str, float] = {}
+        # A scale of 1 is kept where other layers have another, so that all of them run the same graph.
+        self.scaled = _has_scales(block_plan(spec, stack, spec.depth(stack) - 1))
         self.wiring = tuple(self._wire(spec, stack, layer, step) for step in plan.steps)
 
     def _wire(self, spec: ModelSpec, stack: StackName, layer: int, step: Step) -> Wiring:
@@ -79,12 +81,12 @@ class Block(nn.Module):
             return ""
         if slot.norm:
             self.add_module(name, Norm(spec.norm, spec.width))
-        self._constant(f"{name}_scale", slot.scale)
+        self._constant(f"{name}_scale", slot.scale, keep=self.scaled)
         return name
 
-    def _constant(self, name: str, value: float) -> str:
+    def _constant(self, name: str, value: float, *, keep: bool = False) -> str:
         """A per-layer constant as a float32 scalar tensor, so that one compiled block serves every layer."""
-        if value == 1.0:
+        if value == 1.0 and not keep:
             return ""
         self.constants[name] = value
         self.register_buffer(name, torch.tensor(value, dtype=torch.float32), persistent=False)
@@ -140,3 +142,9 @@ class Block(nn.Module):
         if norm is not None:
             x = norm(x)
         return x if scale is None else x * scale
+
+
+def _has_scales(plan: BlockPlan) -> bool:
+    slots = [slot for step in plan.steps for slot in (step.before, step.after)]
+    slots += [slot for step in plan.steps for sub in step.sublayers for slot in (sub.before, sub.out)]
+    return any(slot.scale != 1.0 for slot in slots)
