@@ -82,12 +82,18 @@ def _yarn(frequency: Tensor, scaling: RopeScaling, theta: float, rotated: int) -
 
 
 def rotary(
-    positions: PositionSpec, rotated: int, ids: Int[Tensor, "b s"] | Int[Tensor, "b axes s"], length: int = 0
+    positions: PositionSpec,
+    rotated: int,
+    ids: Int[Tensor, "b s"] | Int[Tensor, "b axes s"],
+    length: int = 0,
+    *,
+    centre: int = 0,
 ) -> Rotary:
     """Cosine and sine of every position, in float32.
 
     With two axes each axis turns its own half of the features by its own row of positions (ChatGLM-6B).
-    xPos multiplies queries by zeta^p and keys by zeta^-p (Sun et al. 2022, equation 7).
+    xPos multiplies queries by zeta^p and keys by zeta^-p (Sun et al. 2022, equation 7), with p counted from `centre`:
+    a constant of the model, since keys in a cache keep the p that they were given.
     """
     share = rotated // positions.axes
     frequency, scale = rope_frequencies(positions, share, length)
@@ -99,7 +105,6 @@ def rotary(
     if not positions.xpos:
         return Rotary(cos, sin, cos, sin)
     zeta = (torch.arange(0, rotated, 2, device=ids.device).float() + 0.4 * rotated) / (1.4 * rotated)
-    centre = max(length, int(ids.max()) + 1) // 2
     power = spread((ids.float()[..., None] - centre) / positions.xpos_base * zeta.log()).exp()
     return Rotary(cos * power, sin * power, cos / power, sin / power)
 

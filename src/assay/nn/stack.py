@@ -133,7 +133,7 @@ class Stack(nn.Module):
         say = self.spec.positions
         own = int(self.spec.head_width(self.stack) * say.fraction)
         rotated = own if say.kind is PositionKind.rope else 0
-        return rotary(self.spec.positions, rotated, ids, length) if rotated else None
+        return rotary(say, rotated, ids, length, centre=self.spec.context // 2) if rotated else None
 
     def _visible(
         self,
