@@ -34,7 +34,7 @@ ROOMS = (
 TORCH_FREE = ROOMS[: ROOMS.index("data") + 1]
 REPORT_IMPORTS = {"spec", "stats", "runs"}  # reports are made from run folders alone
 FREE = {"errors"}  # for every room
-FRONT = {"__init__", "__main__"}  # the front of the package: may reach every room, and no room reaches it
+FRONT = {"__init__", "__main__"}  # the front of the package: may reach every room; only the command line uses it
 LIMIT = 400
 
 
@@ -75,7 +75,7 @@ def faults(source: str, module: str, *, is_package: bool = False) -> list[str]:
         if top != "assay" or room in FRONT:
             continue
         target = rest[0] if rest else "__init__"
-        if target in FREE:
+        if target in FREE or (room == "cli" and target not in ROOMS):
             continue
         if room in FREE or target not in ROOMS:
             found.append(f"{place} imports {name}: not a room that {room} may import")
@@ -141,7 +141,7 @@ def test_checker_sees_a_wrong_import(module: str, source: str) -> None:
         ),
         ("assay.nn.block", "from .norms import LayerNorm\nfrom . import masks"),
         ("assay.report.table", "from assay.runs import RunFolder\nimport polars"),
-        ("assay.cli.main", "from assay.claims import book"),
+        ("assay.cli.main", "from assay.claims import book\nfrom assay import load\nimport assay"),
         ("assay", "from assay.cli import main"),
     ],
 )

@@ -37,9 +37,7 @@ def test_pieces_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch) -> No
 def misses(method: str, units: int, runs: int) -> tuple[float, float]:
     """How often the true mean 1 of an exponential, which is skewed, lies below the interval, and above it."""
     rng = np.random.default_rng(3)
-    found = [
-        bootstrap_interval(rng.exponential(size=units), n=800, seed=run, method=method) for run in range(runs)
-    ]
+    found = [bootstrap_interval(rng.exponential(size=units), n=800, seed=run, method=method) for run in range(runs)]
     return float(np.mean([i.low > 1 for i in found])), float(np.mean([i.high < 1 for i in found]))
 
 
@@ -95,6 +93,27 @@ def test_paired_difference_takes_out_what_is_shared() -> None:
     formula = paired_difference(a, b)
     assert (paired.low, paired.high) == pytest.approx((formula.low, formula.high), abs=0.1 * formula.width)
     assert bootstrap_difference(a, b).width > 20 * paired.width
+
+
+def test_paired_difference_of_means_is_the_mean_of_differences() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.exponential(size=30), rng.normal(size=30)
+    found, alone = bootstrap_difference(a, b, paired=True, n=2000), bootstrap_interval(a - b, n=2000)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), rel=1e-9)
+
+
+def test_skewness_of_two_equal_samples_cancels() -> None:
+    """Accelerations of a and -a are opposite, so the bounds of a - a are those of the bias alone."""
+    from statistics import NormalDist
+
+    x, n, seed = np.random.default_rng(10).exponential(size=30), 2000, 3
+    found = bootstrap_difference(x, x, n=n, seed=seed)
+    rng = np.random.default_rng(seed)
+    first, second = (x[rng.integers(0, 30, (n, 30))].mean(1) for _ in range(2))
+    normal = NormalDist()
+    bias = normal.inv_cdf(float(np.mean(first < second)))
+    levels = [normal.cdf(2 * bias + normal.inv_cdf(p)) for p in (0.025, 0.975)]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(first - second, levels)), rel=1e-9)
 
 
 def test_difference_of_unequal_numbers_and_its_mirror() -> None:

@@ -26,9 +26,7 @@ SLACK = 6 * math.sqrt(0.95 * 0.05 / SIMULATIONS)
 
 
 def close(interval: Interval, estimate: float, low: float, high: float) -> None:
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx(
-        (estimate, low, high), abs=1e-6, rel=1e-6
-    )
+    assert (interval.estimate, interval.low, interval.high) == pytest.approx((estimate, low, high), abs=1e-6, rel=1e-6)
 
 
 def test_mean_interval_of_a_worked_example() -> None:
@@ -62,9 +60,7 @@ def test_t_intervals_cover_as_often_as_they_say(n: int, confidence: float) -> No
     rng = np.random.default_rng(n)
     _, low, high = mean_band(rng.normal(5, 3, (n, SIMULATIONS)), confidence)
     coverage = np.mean((low <= 5) & (high >= 5))
-    assert coverage == pytest.approx(
-        confidence, abs=6 * math.sqrt(confidence * (1 - confidence) / SIMULATIONS)
-    )
+    assert coverage == pytest.approx(confidence, abs=6 * math.sqrt(confidence * (1 - confidence) / SIMULATIONS))
 
 
 def test_control_normal_factor_in_place_of_t_would_be_seen() -> None:
