@@ -21,9 +21,7 @@ class Part(BaseModel):
     them (`from_dict`, `from_toml`, `from_json`, `with_`), pydantic's own error inside Python constructors.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=False)
 
     shorthand: ClassVar[str | None] = None
 
@@ -78,9 +76,7 @@ class Described(Part):
         except json.JSONDecodeError as error:
             raise UserError(f"{source}: not valid JSON: {error}. Mend the place named.") from None
         if not isinstance(fields, dict):
-            raise UserError(
-                f"{source}: holds a {type(fields).__name__}, where an object with fields belongs."
-            )
+            raise UserError(f"{source}: holds a {type(fields).__name__}, where an object with fields belongs.")
         return cls.from_dict(fields, source=source)
 
     def to_dict(self, *, full: bool = False) -> dict[str, Any]:
@@ -140,9 +136,7 @@ def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any) -> 
         return
     if rest:
         inner = fields.get(head)
-        inner = (
-            dict(inner) if isinstance(inner, dict) else ({part.shorthand: inner} if inner is not None else {})
-        )
+        inner = dict(inner) if isinstance(inner, dict) else ({part.shorthand: inner} if inner is not None else {})
         set_path(part, inner, rest, value)
         fields[head] = inner
     elif part.shorthand is not None and isinstance(fields.get(head), dict) and not isinstance(value, dict):

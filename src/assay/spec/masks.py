@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import override
+
 Array = Any  # numpy.ndarray or torch.Tensor; this room knows neither
 
 
@@ -35,6 +37,7 @@ class Rule:
     """Base of every rule; `a & b` sees what both see, `a | b` what either sees."""
 
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
+        """Whether query `q` of row `b` may see key `k`."""
         raise NotImplementedError
 
     def __and__(self, other: Rule) -> Rule:
@@ -53,6 +56,7 @@ class Rule:
 class Causal(Rule):
     """A query sees itself and what came before."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         return k <= q
 
@@ -64,6 +68,7 @@ class Causal(Rule):
 class Bidirectional(Rule):
     """A query sees every key."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         return (k >= 0) & (q >= 0)
 
@@ -80,6 +85,7 @@ class Window(Rule):
 
     size: int
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         return (q - k < self.size) & (k - q < self.size)
 
@@ -91,11 +97,13 @@ class Window(Rule):
 class Prefix(Rule):
     """Keys of the prefix are seen by every query; which keys those are is a fact of the batch."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         assert facts.prefix is not None, "Prefix looks up facts.prefix"
         return facts.prefix[b, k] & (q >= 0)
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset({"prefix"})
 
@@ -107,6 +115,7 @@ class Prefix(Rule):
 class SameDocument(Rule):
     """A query sees keys of its own document only; padding (document 0) sees and is seen by nothing."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         assert facts.document_ids is not None, "SameDocument looks up facts.document_ids"
         queries = facts.document_ids if facts.query_document_ids is None else facts.query_document_ids
@@ -114,6 +123,7 @@ class SameDocument(Rule):
         return (queries[b, q] == keys) & (keys > 0)
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset({"document_ids"})
 
@@ -125,11 +135,13 @@ class SameDocument(Rule):
 class Padding(Rule):
     """Real keys only."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         assert facts.key_mask is not None, "Padding looks up facts.key_mask"
         return facts.key_mask[b, k] & (q >= 0)
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset({"key_mask"})
 
@@ -141,11 +153,13 @@ class Padding(Rule):
 class Table(Rule):
     """Whatever an explicit table `facts.blocked` leaves open."""
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         assert facts.blocked is not None, "Table looks up facts.blocked"
         return ~facts.blocked[b, q, k]
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset({"blocked"})
 
@@ -159,6 +173,7 @@ class And(Rule):
 
     parts: tuple[Rule, ...]
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         seen = self.parts[0](b, q, k, facts)
         for part in self.parts[1:]:
@@ -166,6 +181,7 @@ class And(Rule):
         return seen
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(part.needs for part in self.parts))
 
@@ -179,6 +195,7 @@ class Or(Rule):
 
     parts: tuple[Rule, ...]
 
+    @override
     def __call__(self, b: Array, q: Array, k: Array, facts: MaskFacts) -> Array:
         seen = self.parts[0](b, q, k, facts)
         for part in self.parts[1:]:
@@ -186,6 +203,7 @@ class Or(Rule):
         return seen
 
     @property
+    @override
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(part.needs for part in self.parts))
 

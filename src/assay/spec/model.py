@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from assay.spec.axes import Family, HeadKind, NormKind, Parallel, Placement, PositionKind, PromptRule, Skip
 from assay.spec.base import Described
@@ -187,13 +187,9 @@ def _check_heads(spec: ModelSpec) -> None:
     layers = spec.attention.window_layers
     if layers is not None:
         if spec.attention.window is None:
-            raise ValueError(
-                "attention.window_layers: needs attention.window, the size; give both or neither"
-            )
+            raise ValueError("attention.window_layers: needs attention.window, the size; give both or neither")
         if layers and max(layers) >= max(spec.depth(stack) for stack in spec.stacks):
-            raise ValueError(
-                f"attention.window_layers: layer {max(layers)} of {spec.layers}; layers count from 0"
-            )
+            raise ValueError(f"attention.window_layers: layer {max(layers)} of {spec.layers}; layers count from 0")
 
 
 def _check_positions(spec: ModelSpec) -> None:
@@ -226,9 +222,7 @@ def _check_placement(spec: ModelSpec) -> None:
     if spec.parallel is not Parallel.none and placement.kind is Placement.residual:
         raise ValueError("parallel: ResiDual (placement residual) keeps two streams; use parallel = none")
     if placement.kind is Placement.residual and spec.norm.kind is NormKind.none:
-        raise ValueError(
-            "norm.kind: ResiDual (placement residual) is made of norms; none leaves nothing of it"
-        )
+        raise ValueError("norm.kind: ResiDual (placement residual) is made of norms; none leaves nothing of it")
     for field in ("encoder_alpha", "encoder_beta"):
         if getattr(placement, field) is not None and spec.family is not Family.encoder_decoder:
             raise ValueError(f"placement.{field}: only an encoder_decoder has one, not family {spec.family}")
@@ -243,17 +237,13 @@ def _check_family(spec: ModelSpec) -> None:
     if spec.head.sentence_pair and spec.family is not Family.encoder:
         raise ValueError(f"head.sentence_pair: BERT's pooler belongs to family encoder, not {spec.family}")
     if spec.head.kind is HeadKind.mlm and spec.family is not Family.encoder:
-        raise ValueError(
-            f"head.kind: the masked-LM head belongs to family encoder, not {spec.family}; use lm"
-        )
+        raise ValueError(f"head.kind: the masked-LM head belongs to family encoder, not {spec.family}; use lm")
     if spec.prompt.rule is not PromptRule.none and spec.family is not Family.prefix:
         raise ValueError(f"prompt.rule: {spec.prompt.rule} defines a prefix; use family = prefix")
 
 
 def _check_tokens(spec: ModelSpec) -> None:
-    tokens = {
-        f"tokens.{name}": getattr(spec.tokens, name) for name in ("pad", "bos", "decoder_start", "mask")
-    }
+    tokens = {f"tokens.{name}": getattr(spec.tokens, name) for name in ("pad", "bos", "decoder_start", "mask")}
     tokens |= {f"tokens.eos[{i}]": token for i, token in enumerate(spec.tokens.eos)}
     for field, token in tokens.items():
         if token is not None and token >= spec.vocab_size:

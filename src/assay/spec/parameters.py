@@ -68,9 +68,7 @@ def _stack(spec: ModelSpec, stack: StackName) -> Iterator[ParameterInfo]:
         if positions.axes == 2:
             yield ParameterInfo(f"{stack}.block_positions.weight", shape, "positions")
     if spec.embedding.token_types:
-        yield ParameterInfo(
-            f"{stack}.token_types.weight", (spec.embedding.token_types, spec.width), "embedding"
-        )
+        yield ParameterInfo(f"{stack}.token_types.weight", (spec.embedding.token_types, spec.width), "embedding")
     if has_embedding_norm(spec):
         yield from norm(spec, f"{stack}.embedding_norm", spec.width)
     if positions.kind is PositionKind.relative and not positions.per_layer:
@@ -111,14 +109,8 @@ def _attention(
         for letter in ("q", "k"):
             width = head if attention.qk_norm is QKNorm.head else widths[letter]
             yield from norm(spec, f"{name}.{letter}_norm", width)
-    if (
-        kind is SublayerKind.attention
-        and spec.positions.kind is PositionKind.relative
-        and spec.positions.per_layer
-    ):
-        yield ParameterInfo(
-            f"{name}.relative.weight", (spec.positions.buckets, spec.heads(stack)), "positions"
-        )
+    if kind is SublayerKind.attention and spec.positions.kind is PositionKind.relative and spec.positions.per_layer:
+        yield ParameterInfo(f"{name}.relative.weight", (spec.positions.buckets, spec.heads(stack)), "positions")
     yield from _slot(spec, inner, f"{name}.inner", widths["q"])
     yield from _linear(f"{name}.o", widths["q"], spec.width, attention.out_bias, part)
 

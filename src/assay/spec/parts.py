@@ -212,9 +212,7 @@ class ExpertSpec(Part):
     @model_validator(mode="after")
     def _check(self) -> ExpertSpec:
         if self.active > self.count:
-            raise ValueError(
-                f"feedforward.experts.active: {self.active} of {self.count} experts cannot be active"
-            )
+            raise ValueError(f"feedforward.experts.active: {self.active} of {self.count} experts cannot be active")
         return self
 
 

@@ -96,9 +96,7 @@ ARRANGEMENTS: dict[Placement, Arrangement] = {
     Placement.reordered: Arrangement(out=True, source="OLMo team 2025 (OLMo 2)"),
     Placement.deepnet: Arrangement(after=True, final_norm=False, source="Wang et al. 2022 (DeepNet)"),
     Placement.glm130b: Arrangement(before=True, skip=Skip.normed, source="Zeng et al. 2022 (GLM-130B)"),
-    Placement.subln: Arrangement(
-        before=True, inner=True, source="Wang et al. 2022 (Foundation Transformers)"
-    ),
+    Placement.subln: Arrangement(before=True, inner=True, source="Wang et al. 2022 (Foundation Transformers)"),
     Placement.mix: Arrangement(before=True, source="Li et al. 2024 (Mix-LN); its first layers are post"),
     Placement.scaled: Arrangement(before=True, source="Sun et al. 2025 (LayerNorm scaling)"),
     Placement.residual: Arrangement(after=True, source="Xie et al. 2023 (ResiDual)"),
@@ -129,9 +127,7 @@ def block_plan(spec: ModelSpec, stack: StackName, layer: int) -> BlockPlan:
     alpha, skip = residual_scale(spec, stack), spec.placement.skip or place.skip
     kinds = sublayer_kinds(spec, stack)
     if spec.parallel is Parallel.none:
-        steps = tuple(
-            Step((Sublayer(kind, inner=inner, out=out),), before, after, alpha, skip) for kind in kinds
-        )
+        steps = tuple(Step((Sublayer(kind, inner=inner, out=out),), before, after, alpha, skip) for kind in kinds)
     else:
         separate = spec.parallel is Parallel.two_norms
         sublayers = tuple(Sublayer(kind, before if separate else NOTHING, inner, out) for kind in kinds)

@@ -19,6 +19,10 @@ from assay.spec.training import TrainSpec
 Value = str | int | float | bool
 
 
+FAMILIES: dict[str, tuple[Value, ...]] = {"family": ("causal", "prefix", "encoder_decoder")}
+"""What a comparison varies where nothing is said."""
+
+
 class Match(Axis):
     """What is held equal between families besides training FLOPs."""
 
@@ -62,9 +66,7 @@ class StudySpec(Described):
     """What is learned; None: causal LM in a causal decoder, prefix LM in the others."""
     data: DataSpec = DataSpec()
     """What from."""
-    vary: dict[str, tuple[Value, ...]] = Field(
-        default_factory=lambda: {"family": ("causal", "prefix", "encoder_decoder")}
-    )
+    vary: dict[str, tuple[Value, ...]] = Field(default_factory=lambda: dict(FAMILIES))
     """Axis (a dotted field of the model, or of `train.`, `objective`, `data.`) to its values; all combinations run."""
     seeds: Count = 3
     """Runs of each combination, seeds 0, 1, 2 ..."""
@@ -127,9 +129,7 @@ class StudySpec(Described):
             return self.model.with_(**changes)
         layers = int(changes.get("layers", self.model.layers))
         halves = {"layers": max(layers // 2, 1), "encoder.layers": max(layers - layers // 2, 1)}
-        return self.model.with_(
-            **(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes})
-        )
+        return self.model.with_(**(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes}))
 
 
 def default_objective(model: ModelSpec) -> ObjectiveSpec:

@@ -94,11 +94,7 @@ class TrainSpec(Described):
         if self.budget is None and self.steps is None:
             raise ValueError("steps: give steps, or budget in FLOPs")
         if self.budget is not None and self.steps is not None:
-            raise ValueError(
-                f"steps: {self.steps} and budget {self.budget:g} are both given; give one of them"
-            )
+            raise ValueError(f"steps: {self.steps} and budget {self.budget:g} are both given; give one of them")
         if self.batch_size % self.accumulation:
-            raise ValueError(
-                f"accumulation: {self.accumulation} does not divide batch_size {self.batch_size}"
-            )
+            raise ValueError(f"accumulation: {self.accumulation} does not divide batch_size {self.batch_size}")
         return self

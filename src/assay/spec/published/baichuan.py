@@ -26,9 +26,7 @@ THIRTEEN = {
     "feedforward": {"width": 13696},
 }
 
-PRESETS = variants(
-    merged(BASE, {"vocab_size": 64000}), {"baichuan-7b": SEVEN, "baichuan-13b": THIRTEEN}
-) | variants(
+PRESETS = variants(merged(BASE, {"vocab_size": 64000}), {"baichuan-7b": SEVEN, "baichuan-13b": THIRTEEN}) | variants(
     merged(BASE, {"vocab_size": 125696, "head": {"normalised": True}}),
     {"baichuan2-7b": SEVEN, "baichuan2-13b": THIRTEEN},
 )

@@ -18,9 +18,7 @@ BASE = {
     "init": "normal",
     "tokens": {"pad": 0, "bos": 2, "eos": [1]},
 }
-TWO = merged(
-    BASE, {"placement": "sandwich", "attention": {"softcap": 50.0, "window": 4096}, "head": {"softcap": 30.0}}
-)
+TWO = merged(BASE, {"placement": "sandwich", "attention": {"softcap": 50.0, "window": 4096}, "head": {"softcap": 30.0}})
 
 
 def size(
@@ -49,8 +47,6 @@ PRESETS = variants(
         "gemma2-2b": size(2304, 26, 8, 4, 9216, scale=256**-0.5, window_layers=alternate(26)),
         "gemma2-9b": size(3584, 42, 16, 8, 14336, scale=256**-0.5, window_layers=alternate(42)),
         # 27B divides by the width of a head as if it were width / heads = 144.
-        "gemma2-27b": size(
-            4608, 46, 32, 16, 36864, head_width=128, scale=144**-0.5, window_layers=alternate(46)
-        ),
+        "gemma2-27b": size(4608, 46, 32, 16, 36864, head_width=128, scale=144**-0.5, window_layers=alternate(46)),
     },
 )

@@ -48,9 +48,7 @@ SEVENTY = {
 ONE = merged(BASE, {"context": 2048, "norm": {"eps": 1e-6}})
 TWO = merged(BASE, {"context": 4096})
 THREE_1 = merged(THREE, {"context": 131072, "positions": {"scaling": stretched(8.0)}})
-THREE_2 = merged(
-    THREE, {"context": 131072, "positions": {"scaling": stretched(32.0)}, "head": {"tied": True}}
-)
+THREE_2 = merged(THREE, {"context": 131072, "positions": {"scaling": stretched(32.0)}, "head": {"tied": True}})
 
 PRESETS = (
     variants(

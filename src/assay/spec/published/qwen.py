@@ -16,9 +16,7 @@ BASE = {
     "tokens": {"eos": [151643]},
 }
 TWO = merged(BASE, {"context": 131072, "attention": {"qkv_bias": True}, "vocab_size": 152064})
-THREE = merged(
-    BASE, {"context": 32768, "attention": {"qk_norm": "head", "head_width": 128}, "vocab_size": 151936}
-)
+THREE = merged(BASE, {"context": 32768, "attention": {"qk_norm": "head", "head_width": 128}, "vocab_size": 151936})
 SMALL = {"vocab_size": 151936, "head": {"tied": True}}
 
 
