@@ -71,9 +71,7 @@ def blocks_of(spec: ModelSpec) -> list[BlockPicture]:
 
 def block_picture(spec: ModelSpec, stack: StackName, layer: int = 0) -> BlockPicture:
     """One layer's block."""
-    return _picture(
-        f"{stack.capitalize()} block, layer {layer}", [block_plan(spec, stack, layer)], spec, stack
-    )
+    return _picture(f"{stack.capitalize()} block, layer {layer}", [block_plan(spec, stack, layer)], spec, stack)
 
 
 def _picture(title: str, plans: list[BlockPlan], spec: ModelSpec, stack: StackName) -> BlockPicture:

@@ -1,7 +1,7 @@
 """Where everything of a block's picture stands, from the block's equation; `blocks.py` draws it.
 
-The picture's grid has columns (the stream first, then one a sublayer of a step, then ResiDual's second stream)
-and rows counted upward: data flows from the bottom to the top, as in the field's figures.
+The grid has columns (the stream first, then one a sublayer of a step, then ResiDual's second stream) and rows
+counted upward: data flows from the bottom to the top, as in the field's figures.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class Drawing:
     horizontals: list[Horizontal] = field(default_factory=list)
 
 
-def lay_out(
-    plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName, *, details: bool = True
-) -> Drawing:
+def lay_out(plans: Sequence[BlockPlan], spec: ModelSpec, stack: StackName, *, details: bool = True) -> Drawing:
     """The picture of layers that differ at most in scales (shown as a range then).
 
     Args:

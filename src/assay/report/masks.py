@@ -46,9 +46,7 @@ class MaskPicture:
     keys: int
 
 
-def mask_of(
-    spec: ModelSpec, stack: Attention, length: int = 12, prefix: int | None = None, *, layer: int = 0
-) -> Mask:
+def mask_of(spec: ModelSpec, stack: Attention, length: int = 12, prefix: int | None = None, *, layer: int = 0) -> Mask:
     """The mask that a model's attention uses on one example sequence.
 
     Args:
@@ -63,9 +61,7 @@ def mask_of(
     """
     stacks: tuple[str, ...] = (*spec.stacks, *(("cross",) if len(spec.stacks) == 2 else ()))
     if stack not in stacks:
-        raise UserError(
-            f"stack = {stack!r}: family {spec.family.value} has {', '.join(stacks)}.", "Give one of those."
-        )
+        raise UserError(f"stack = {stack!r}: family {spec.family.value} has {', '.join(stacks)}.", "Give one of those.")
     if stack == "cross":  # windows are about a sequence and itself; cross-attention joins two
         return Mask(Bidirectional())
     rule: Rule = Bidirectional() if stack == "encoder" else Causal()
@@ -117,9 +113,7 @@ def cells(mask: Mask | Rule, queries: int, keys: int | None = None, *, row: int 
     return grid
 
 
-def terminal(
-    mask: Mask | Rule, queries: int, keys: int | None = None, *, width: int = 80, row: int = 0
-) -> Text:
+def terminal(mask: Mask | Rule, queries: int, keys: int | None = None, *, width: int = 80, row: int = 0) -> Text:
     """The picture for a terminal `width` columns wide; `.plain` reads without colour.
 
     Two columns a cell where they fit, else one; where even that is too wide, positions are left out evenly
