@@ -119,25 +119,27 @@ class Described(Part):
         return type(self).from_dict(fields)
 
 
-def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any) -> None:
+def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any, *, whole: str | None = None) -> None:
     """Set a dotted field in plain data, in place; a string or number for a part sets the part's shorthand.
+
+    `whole` is the path as the user wrote it, for messages, where `path` is the rest of it.
 
     Raises:
         UserError: no such field, with the nearest name.
     """
     head, _, rest = path.partition(".")
     if head not in cls.model_fields:
-        raise UserError(_unknown(path, head, cls))
+        raise UserError(_unknown(whole or path, head, cls))
     part = part_class(cls, head)
     if part is None:
         if rest:
-            raise UserError(f"{path}: {head} is a single value and has no fields of its own.")
+            raise UserError(f"{whole or path}: {head} is a single value and has no fields of its own.")
         fields[head] = value
         return
     if rest:
         inner = fields.get(head)
         inner = dict(inner) if isinstance(inner, dict) else ({part.shorthand: inner} if inner is not None else {})
-        set_path(part, inner, rest, value)
+        set_path(part, inner, rest, value, whole=whole or path)
         fields[head] = inner
     elif part.shorthand is not None and isinstance(fields.get(head), dict) and not isinstance(value, dict):
         fields[head] = {**fields[head], part.shorthand: value}
