@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from assay.cli.numbers import bytes_, count, flops
+from assay.cli.numbers import count, flops
 from assay.cli.parts import lines, tree
+from assay.report.format import memory
 from assay.spec.axes import Family, PositionKind
 from assay.spec.model import ModelSpec
 
@@ -60,7 +61,8 @@ def sentence(spec: ModelSpec) -> str:
     together = "" if spec.parallel == "none" else ", attention and feed-forward in parallel"
     return (
         f"{kinds[spec.family]}: {depth} layers of width {spec.width:,}, "
-        f"{heads} heads of {spec.head_width(stack)}{shared}, feed-forward {spec.feedforward_width(stack):,} ({network}), vocabulary {spec.vocab_size:,}, "
+        f"{heads} heads of {spec.head_width(stack)}{shared}, feed-forward {spec.feedforward_width(stack):,} "
+        f"({network}), vocabulary {spec.vocab_size:,}, "
         f"context {spec.context:,}. {str(spec.placement.kind).capitalize()} {spec.norm.kind}{together}, {positions}, "
         f"output matrix {'tied' if spec.head.tied else 'untied'}."
     )
@@ -112,9 +114,9 @@ def _memory(facts: dict[str, Any]) -> Table:
         "cache": f"key-value cache of {facts['length']:,}",
     }
     for key, name in names.items():
-        found = [memory[key] for memory in facts["memory_bytes"].values() if key in memory]
+        found = [held[key] for held in facts["memory_bytes"].values() if key in held]
         if found:
-            table.add_row(name, *map(bytes_, found))
+            table.add_row(name, *map(memory, found))
     return table
 
 

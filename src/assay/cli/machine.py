@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from assay.cli.numbers import bytes_, flops
+from assay.cli.numbers import flops
+from assay.report.format import memory
 
 __all__ = ["compiler", "examine"]
 
@@ -113,7 +114,7 @@ def _accelerator() -> Finding:
 
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-        names = [f"{device.name} ({bytes_(device.total_memory)})" for device in devices]
+        names = [f"{device.name} ({memory(device.total_memory)})" for device in devices]
         return found(", ".join(names), devices=names, kind="cuda")
     if torch.backends.mps.is_available():
         return found("Apple GPU (mps)", devices=["mps"], kind="mps")
@@ -193,7 +194,7 @@ def _speed() -> Finding:
     bandwidth = _bandwidth()
     measured = ", ".join(f"{flops(rate)}/s on {n} thread{'s' * (n != 1)}" for n, rate in rates.items())
     return found(
-        f"float32 matrix product {measured}; memory {bytes_(bandwidth)}/s",
+        f"float32 matrix product {measured}; memory {memory(bandwidth)}/s",
         matmul_flops_per_second={str(number): rate for number, rate in rates.items()},
         memory_bytes_per_second=bandwidth,
     )
@@ -243,7 +244,7 @@ def _cache() -> Finding:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     writable = os.access(parent, os.W_OK)
-    said = f"{folder} ({bytes_(size)})"
+    said = f"{folder} ({memory(size)})"
     if not writable:
         said += "; it cannot be written: set ASSAY_CACHE to a folder that can"
     return found(said, writable, folder=str(folder), bytes=size)
@@ -252,5 +253,5 @@ def _cache() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
     little = free < LITTLE_DISK
-    said = f"{bytes_(free)} free here" + ("; that is little for checkpoints: free some, or use another --out" * little)
+    said = f"{memory(free)} free here" + ("; that is little for checkpoints: free some, or use another --out" * little)
     return found(said, not little, free_bytes=free)

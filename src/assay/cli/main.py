@@ -118,11 +118,11 @@ def quiet() -> None:
 
 
 def show_version(wanted: bool) -> None:
-    """Print versions and end."""
+    """Print the version and end."""
     if wanted:
-        import assay
+        from importlib.metadata import version
 
-        print(f"assay {assay.__version__}")
+        print(f"assay {version('assay')}")
         raise typer.Exit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_", "count", "flops"]
+__all__ = ["count", "flops"]
 
 
 def count(number: float) -> str:
@@ -20,17 +20,9 @@ def count(number: float) -> str:
 
 def flops(number: float) -> str:
     """2.5e9 as '2.5 GFLOPs'."""
-    return _scaled(number, 1000, (" FLOPs", " kFLOPs", " MFLOPs", " GFLOPs", " TFLOPs", " PFLOPs", " EFLOPs"))
-
-
-def bytes_(number: float) -> str:
-    """1536 as '1.5 KiB'."""
-    return _scaled(number, 1024, (" B", " KiB", " MiB", " GiB", " TiB", " PiB"))
-
-
-def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
+    units = (" FLOPs", " kFLOPs", " MFLOPs", " GFLOPs", " TFLOPs", " PFLOPs", " EFLOPs")
     unit = 0
-    while abs(number) >= base * 0.99995 and unit < len(units) - 1:
-        number /= base
+    while abs(number) >= 999.95 and unit < len(units) - 1:
+        number /= 1000
         unit += 1
-    return f"{number:.4g}{units[unit]}" if number < 1000 else f"{number:,.0f}{units[unit]}"
+    return f"{number:.4g}{units[unit]}"
