@@ -171,9 +171,9 @@ class Training:
             z_loss=train.z_loss,
             dtype=self.dtype,
         )
-        if not (math.isfinite(found.loss) and math.isfinite(found.grad_norm)):
-            what = "loss" if not math.isfinite(found.loss) else "gradient norm"
-            raise Diverged(f"diverged at step {at.step}: the {what} is {getattr(found, what.replace('gradient ', 'grad_'))}")
+        for what, value in (("loss", found.loss), ("gradient norm", found.grad_norm)):
+            if not math.isfinite(value):
+                raise Diverged(f"diverged at step {at.step}: the {what} is {value}")
         took = time.perf_counter() - began
         at.seconds += took
         self._row(
