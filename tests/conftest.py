@@ -14,9 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Derandomised: a red test is red for everyone. ASSAY_HYPOTHESIS=explore searches anew.
-settings.register_profile(
-    "repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("ASSAY_HYPOTHESIS", "repeat"))
 

@@ -146,9 +146,7 @@ def _names(model: type[BaseModel] | None) -> list[str]:
     """The names under which the model's fields may be given."""
     if model is None:
         return []
-    return list(
-        dict.fromkeys(n for key, field in model.model_fields.items() for n in (key, field.alias) if n)
-    )
+    return list(dict.fromkeys(n for key, field in model.model_fields.items() for n in (key, field.alias) if n))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

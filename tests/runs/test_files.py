@@ -25,9 +25,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 #: Strings that stand for non-finite numbers are the one thing that does not come back as it went.
-JSON = JSON.filter(
-    lambda value: not any(f'"{word}"' in json.dumps(value) for word in ("NaN", "Infinity", "-Infinity"))
-)
+JSON = JSON.filter(lambda value: not any(f'"{word}"' in json.dumps(value) for word in ("NaN", "Infinity", "-Infinity")))
 
 
 class Colour(StrEnum):
@@ -74,9 +72,7 @@ def test_hash_depends_on_content_alone() -> None:
 def test_hash_is_the_same_in_another_process() -> None:
     code = "from assay.runs import content_hash; print(content_hash({'b': {'x', 'y', 'z'}, 'a': 'ü'}))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == content_hash({"a": "ü", "b": {"z", "y", "x"}})
 
 

@@ -52,9 +52,7 @@ def test_rows_are_there_before_the_writer_ends(folder: RunFolder) -> None:
 
 
 @given(cut=st.integers(0, 200), torn=st.sampled_from([b"", b"\x00\x00", b'{"step": ', b"[1]"]))
-def test_a_torn_end_is_left_out_and_mended(
-    tmp_path_factory: pytest.TempPathFactory, cut: int, torn: bytes
-) -> None:
+def test_a_torn_end_is_left_out_and_mended(tmp_path_factory: pytest.TempPathFactory, cut: int, torn: bytes) -> None:
     """Cut the file anywhere: rows read are a prefix of those written, and appending goes on after it."""
     folder = RunFolder(tmp_path_factory.mktemp("torn"))
     for row in rows(5):

@@ -181,18 +181,14 @@ def read_json(path: Path) -> Any:
     try:
         return restore(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file.", "Give a folder that assay wrote, or run the study again."
-        ) from None
+        raise UserError(f"{path}: no such file.", "Give a folder that assay wrote, or run the study again.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: does not hold valid JSON ({error}).",
             "Delete it (or the run's folder) and run the same command with --resume: it is made anew.",
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}).", "Check the path and its rights."
-        ) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}).", "Check the path and its rights.") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -82,9 +82,7 @@ class StudyFolder:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{file}: cannot be read ({error}).", "Give the --out folder of an assay study."
-            ) from None
+            raise UserError(f"{file}: cannot be read ({error}).", "Give the --out folder of an assay study.") from None
 
     def write_study(self, text: str) -> None:
         """Write study.toml atomically.

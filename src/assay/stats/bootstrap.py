@@ -125,9 +125,7 @@ def bootstrap_difference(
 
 def _check(n: int, confidence: float, method: str) -> None:
     if n < 100:
-        raise UserError(
-            f"n = {n} resamples are too few for an interval.", "Give 100 or more; 10,000 is usual."
-        )
+        raise UserError(f"n = {n} resamples are too few for an interval.", "Give 100 or more; 10,000 is usual.")
     if not 0 < confidence < 1:
         raise UserError(f"confidence = {confidence} is not between 0 and 1.", "Give 0.95 for 95%.")
     if method not in ("bca", "percentile"):
@@ -143,9 +141,7 @@ def _indices(rng: np.random.Generator, n: int, values: NDArray[np.float64]) -> l
 
 def _apply(statistic: Statistic, samples: NDArray[np.float64]) -> NDArray[np.float64]:
     result = np.asarray(statistic(samples, axis=1), dtype=np.float64)
-    assert result.shape == samples.shape[:1], (
-        f"statistic gave shape {result.shape} for {len(samples)} samples"
-    )
+    assert result.shape == samples.shape[:1], f"statistic gave shape {result.shape} for {len(samples)} samples"
     return result
 
 

@@ -195,9 +195,7 @@ def slope(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Interval:
     centred = first - first.mean()
     square = float(centred @ centred)
     if n < 2 or square == 0:
-        raise UserError(
-            f"x holds {n} values, all equal: no slope can be told.", "Give two different x or more."
-        )
+        raise UserError(f"x holds {n} values, all equal: no slope can be told.", "Give two different x or more.")
     value = float(centred @ (second - second.mean())) / square
     residual = second - second.mean() - value * centred
     half = math.inf
@@ -253,9 +251,7 @@ def _values(x: ArrayLike | Sequence[float], name: str) -> NDArray[np.float64]:
 
 def _finite(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     if values.ndim == 0 or len(values) == 0:
-        raise UserError(
-            f"{name} holds no values.", "Give one value or more; finish the runs first (--resume)."
-        )
+        raise UserError(f"{name} holds no values.", "Give one value or more; finish the runs first (--resume).")
     wrong = int(np.count_nonzero(~np.isfinite(values)))
     if wrong:
         raise UserError(

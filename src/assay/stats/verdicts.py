@@ -133,9 +133,7 @@ class Superiority(Rule):
         """The rule in words."""
         sign = "above" if self.better == "higher" else "below"
         bound = self.margin if self.better == "higher" else -self.margin
-        return (
-            f"supported if the interval of the difference lies {sign} {bound:g}, refuted if on the other side"
-        )
+        return f"supported if the interval of the difference lies {sign} {bound:g}, refuted if on the other side"
 
 
 @dataclass(frozen=True)
