@@ -11,9 +11,7 @@ from assay.objectives.base import Example, decoder_only, join
 from assay.spec.axes import Family
 from assay.spec.objective import ObjectiveKind, ObjectiveSpec
 
-VOCABULARY = Vocabulary(
-    size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=tuple(range(999, 799, -1))
-)
+VOCABULARY = Vocabulary(size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=tuple(range(999, 799, -1)))
 BARE = Vocabulary(size=1000, pad=0)
 PAIRS = [(kind, family) for kind in REGISTRY for family in families(kind)]
 
@@ -134,8 +132,7 @@ def test_the_boundary_test_catches_an_error_of_one(shift, length, split):
 def test_all_families_predict_the_same_suffix(length, ends, document, epoch):
     tokens, key = np.arange(11, 11 + length), Key(5, epoch, document)
     prefix, causal, both = (
-        build("prefix_lm", family).example(tokens, key, ends=ends)
-        for family in ("prefix", "causal", "encoder_decoder")
+        build("prefix_lm", family).example(tokens, key, ends=ends) for family in ("prefix", "causal", "encoder_decoder")
     )
     assert prefix.targets[prefix.weights > 0].tolist() == both.targets.tolist()
     assert prefix.inputs[: prefix.prefix].tolist() == [2, *both.inputs.tolist()]
@@ -191,7 +188,7 @@ def test_causal_lm_on_an_encoder_decoder_names_prefix_lm():
 
 
 def test_lengths_that_hold_nothing_are_refused():
-    with pytest.raises(UserError, match=r"length = 2: no example of PrefixLM fits.*larger"):
+    with pytest.raises(UserError, match=r"length = 2 is too short for PrefixLM.*larger"):
         make(ObjectiveSpec(kind="prefix_lm"), "causal", VOCABULARY, (2, None))
 
 

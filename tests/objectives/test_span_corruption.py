@@ -99,10 +99,7 @@ def test_raw_length_is_the_longest_that_fits(family, length, density, mean):
 @pytest.mark.parametrize(("items", "segments"), [(5, 1), (6, 3), (7, 2), (5, 5), (8, 4)])
 def test_segmentations_are_equally_likely(items, segments):
     """Chi-square against the exact enumeration of all ways to cut."""
-    ways = [
-        tuple(np.diff((0, *cuts, items)))
-        for cuts in itertools.combinations(range(1, items), segments - 1)
-    ]
+    ways = [tuple(np.diff((0, *cuts, items))) for cuts in itertools.combinations(range(1, items), segments - 1)]
     draws = 200 * len(ways)
     seen = Counter(
         tuple(segmentation(items, segments, Key(0, 0, number).generator()).tolist()) for number in range(draws)

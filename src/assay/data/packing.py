@@ -44,7 +44,7 @@ def cut(lengths: Ints, *, full: int, last: int, shortest: int) -> Pieces:
         last: most tokens of a piece that ends its document (`full`, or less where an end token follows).
         shortest: least tokens of a piece; the piece before the last gives some up where the last had fewer.
     """
-    assert full >= last >= shortest >= 1
+    assert full >= last >= 2 * shortest >= 2, "a row is too short to cut documents for"
     documents = np.flatnonzero(lengths >= shortest)
     lengths = np.asarray(lengths)[documents]
     middle = np.maximum(0, -((last - lengths) // full))  # ceil((lengths - last) / full)

@@ -100,11 +100,12 @@ def check_lengths(objective: Objective, lengths: Lengths) -> Lengths:
     if objective.family == "encoder_decoder" and lengths.decoder is None:
         lengths = Lengths(lengths.inputs, objective.decoder_length(lengths.inputs))
     longest = min(objective.raw_length(lengths, ends=ends) for ends in (False, True))
-    if longest < objective.shortest:
+    # Twice the shortest, so that any document can be cut without leaving too little at its end.
+    if longest < 2 * objective.shortest:
         beside = f" and decoder_length = {lengths.decoder}" if lengths.decoder is not None else ""
         raise UserError(
-            f"length = {lengths.inputs}{beside}: no example of {type(objective).__name__} fits, which needs "
-            f"{objective.shortest} tokens.",
+            f"length = {lengths.inputs}{beside} is too short for {type(objective).__name__}: a row holds "
+            f"{max(longest, 0)} tokens of text, and {2 * objective.shortest} are the least.",
             "Give a larger length.",
         )
     if isinstance(objective, SpanCorruption):
