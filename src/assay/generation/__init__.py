@@ -1,0 +1,1 @@
+"""The `Model` that a user holds: forward, caches, sampling, search."""
