@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.data.windows import Window, window_batches, window_lengths
+from assay.data.windows import Window, window_batches
 from assay.nn.batch import to_tensors
 from assay.nn.loss import target_nats
 from assay.nn.transformer import Transformer
 from assay.objectives.base import Vocabulary
 
-__all__ = ["BUCKETS", "Continuation", "continuation", "positions_needed"]
+__all__ = ["BUCKETS", "Continuation", "continuation"]
 
 BUCKETS = (0, 16, 32, 64, 128, 256, 384)
 """Where buckets of positions begin, in bytes from the start of the continuation."""
@@ -61,12 +61,6 @@ class Continuation:
             "by_position": self.by_position,
             "windows": len(self.nats),
         }
-
-
-def positions_needed(windows: Sequence[Window], family: str, vocabulary: Vocabulary) -> int:
-    """The longest row that measuring takes, in tokens."""
-    lengths = window_lengths(windows, family, vocabulary)
-    return max(lengths.inputs, lengths.decoder or 0)
 
 
 def continuation(

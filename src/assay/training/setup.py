@@ -1,13 +1,12 @@
-"""What is decided and checked before the first step."""
+"""What is decided and checked before the first step. Without torch, so that a study can check all runs first."""
 
 from __future__ import annotations
 
 import math
 
 from assay.data.loader import Loader
-from assay.data.windows import Window
+from assay.data.windows import Window, window_lengths
 from assay.errors import UserError
-from assay.evaluation.continuation import positions_needed
 from assay.objectives.registry import make
 from assay.spec.axes import PositionKind
 from assay.spec.study import RunSpec
@@ -78,7 +77,8 @@ def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) ->
             f"Give budget = {least:g} or more, or a smaller batch_size or length.",
         )
     if model.positions.kind is PositionKind.learned:
-        needed = positions_needed(windows, model.family.value, text.tokenizer.vocabulary)
+        lengths = window_lengths(windows, model.family.value, text.tokenizer.vocabulary)
+        needed = max(lengths.inputs, lengths.decoder or 0)
         for what, length in (("training rows", max(train.length, train.decoder_length or 0)), ("windows", needed)):
             if length > model.context:
                 raise UserError(
