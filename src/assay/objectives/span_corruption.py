@@ -14,6 +14,7 @@ prefix.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,23 +47,32 @@ def noise_counts(length: Any, density: float, mean_span: float) -> tuple[Any, An
     return noise, np.minimum(spans, np.minimum(noise, length - noise))
 
 
+@lru_cache(maxsize=4096)
+def _counts(length: int, density: float, mean_span: float) -> tuple[int, int]:
+    noise, spans = noise_counts(length, density, mean_span)
+    return int(noise), int(spans)
+
+
 def segmentation(items: int, segments: int, generator: np.random.Generator) -> Ints:
     """[segments] positive lengths that sum to `items`, each such list equally likely."""
-    if segments == 1:
-        return np.array([items])
-    cuts = np.sort(generator.choice(items - 1, segments - 1, replace=False)) + 1
-    return np.diff(cuts, prepend=0, append=items)
+    borders = np.empty(segments + 1, dtype=np.int64)
+    borders[0], borders[-1] = 0, items
+    if segments > 1:
+        borders[1:-1] = np.sort(generator.choice(items - 1, segments - 1, replace=False)) + 1
+    return borders[1:] - borders[:-1]
 
 
 def noise_mask(
     length: int, generator: np.random.Generator, density: float = 0.15, mean_span: float = 3.0
 ) -> NDArray[np.bool_]:
     """[length] True where a token is cut out. Begins with a token that stays, ends with one that does not."""
-    noise, spans = (int(count) for count in noise_counts(length, density, mean_span))
+    noise, spans = _counts(length, density, mean_span)
     lengths = np.empty(2 * spans, dtype=np.int64)
     lengths[1::2] = segmentation(noise, spans, generator)
     lengths[0::2] = segmentation(length - noise, spans, generator)
-    return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+    kinds = np.zeros(2 * spans, dtype=bool)
+    kinds[1::2] = True
+    return np.repeat(kinds, lengths)
 
 
 def replace_spans(tokens: Ints, mask: NDArray[np.bool_], sentinels: Ints) -> Ints:
@@ -109,7 +119,7 @@ class SpanCorruption:
         Raises:
             UserError: it has not, with how many are needed.
         """
-        spans = int(noise_counts(length, self.density, self.mean_span)[1])
+        spans = _counts(length, self.density, self.mean_span)[1]
         have = len(self.vocabulary.sentinels)
         if spans > have:
             raise UserError(
