@@ -39,10 +39,10 @@ def visible_pairs(length: int, *, causal: bool, prefix: int = 0, window: int | N
 
     The prefix is seen by every query that the window lets see it.
     """
+    prefix = min(prefix, length)
     if window is None or window >= length:
         if not causal:
             return length * length
-        prefix = min(prefix, length)
         return prefix * prefix + (length * (length + 1) - prefix * (prefix + 1)) // 2
     pairs = 0
     for query in range(length):
