@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.spec.strategies import fields, specs
 
 from assay.errors import UserError
 from assay.spec.data import DataSpec
@@ -14,7 +15,6 @@ from assay.spec.model import ModelSpec
 from assay.spec.objective import ObjectiveSpec
 from assay.spec.study import StudySpec
 from assay.spec.training import TrainSpec
-from tests.spec.strategies import fields, specs
 
 
 @given(specs(), st.booleans())
