@@ -18,14 +18,14 @@ import numpy as np
 
 from assay.report.format import scientific
 from assay.report.rows import Row
-from assay.report.study import Combination, RunData
+from assay.report.study import Combination
 from assay.stats import mean_band
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 """Okabe & Ito's colours, told apart by colour-blind readers; shapes and dashes differ too."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 DASHES: tuple[list[int], ...] = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
-WIDE, NARROW = 660, 300
+WIDE, NARROW = 820, 340
 """Width of the plotting area plus axis, in pixels."""
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """Fonts of one width on every system, so that what is measured here fits there."""
@@ -79,7 +79,8 @@ def final_loss(rows: Sequence[Row]) -> Chart:
     import altair as alt
 
     names = [row.name for row in rows]
-    means, seeds = [], []
+    means: list[dict[str, Any]] = []
+    seeds: list[dict[str, Any]] = []
     for row in rows:
         bits = row.bits_per_byte
         if bits is None:
@@ -286,7 +287,10 @@ CONFIG: dict[str, Any] = {
         "tickOpacity": 0.4, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500, "titlePadding": 8,
         "labelOpacity": 0.85,
     },
-    "legend": {"labelColor": "currentColor", "labelFontSize": 12.5, "symbolSize": 110, "offset": 6, "rowPadding": 4, "columnPadding": 16},
+    "legend": {
+        "labelColor": "currentColor", "labelFontSize": 12.5, "symbolSize": 110, "offset": 6, "rowPadding": 4,
+        "columnPadding": 16,
+    },
     "header": {"labelColor": "currentColor", "labelFontSize": 12.5, "labelPadding": 4},
 }  # fmt: skip
 
@@ -328,4 +332,4 @@ def hash_of(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-__all__ = ["PALETTE", "Chart", "final_loss", "learning_curves", "loss_by_compute", "loss_by_position", "RunData"]
+__all__ = ["PALETTE", "Chart", "final_loss", "learning_curves", "loss_by_compute", "loss_by_position"]

@@ -14,7 +14,7 @@ from assay.report.format import count, listed, memory
 from assay.report.html import picture, render
 from assay.report.masks import masks_of
 from assay.report.masks import svg as mask_svg
-from assay.report.rows import Row, aggregate, differences, results
+from assay.report.rows import Row, aggregate, differences, effects, results
 from assay.report.study import FINISHED, UNFINISHED, WAITING, StudyData, load
 from assay.runs import StudyFolder, write_text
 from assay.spec.parameters import PARTS
@@ -43,7 +43,7 @@ def write_report(folder: str | Path) -> Path:
 def page(data: StudyData) -> str:
     """The report's HTML."""
     rows = aggregate(data)
-    pairs = differences(rows)
+    pairs, by_axis = differences(rows), effects(rows)
     done = [row for row in rows if row.bits_per_byte]
     best = min(done, key=lambda row: row.bits_per_byte.estimate)  # type: ignore[union-attr]
     names = [row.name for row in done]
@@ -52,10 +52,10 @@ def page(data: StudyData) -> str:
     plans = _pictures(data, "blocks")
     return render(
         "report.html.j2",
-        title=shared or (f"Compared along {listed(axes)}" if axes else "One model"),
+        title=shared or (f"Comparison by {listed(axes)}" if axes else "One model"),
         when=_when(data),
         state=state(data),
-        finding=headline(rows, pairs),
+        finding=headline(rows, pairs, by_axis),
         compared=compared(data),
         failures=failures(data),
         unfinished=_unfinished(data),
@@ -64,8 +64,8 @@ def page(data: StudyData) -> str:
         rows=rows,
         best=best,
         pairs=pairs,
-        colours={name: index % len(charts.PALETTE) + 1 for index, name in enumerate(names)}
-        | {row.name: 7 for row in rows if row not in done},
+        by_axis=by_axis,
+        colours={name: index % len(charts.PALETTE) + 1 for index, name in enumerate(names)},
         parts=[part for part in PARTS if any(part in row.parameters for row in rows)],
         by_compute=_safe(charts.loss_by_compute(data.finished)),
         final=_safe(charts.final_loss(done)),
@@ -86,7 +86,7 @@ def page(data: StudyData) -> str:
 
 
 def _safe(chart: charts.Chart | None) -> dict[str, Any] | None:
-    return chart and {"wide": picture(chart.wide), "narrow": picture(chart.narrow)}
+    return {"wide": picture(chart.wide), "narrow": picture(chart.narrow)} if chart else None
 
 
 def _pictures(data: StudyData, what: str) -> list[dict[str, Any]]:

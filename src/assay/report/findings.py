@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from assay.report.format import bounds, count, listed, scientific
+from assay.report.format import MINUS, bounds, count, listed, scientific
 from assay.report.rows import Pair, Row
 from assay.report.study import FAILED, FINISHED, StudyData
 from assay.spec.axes import Family
@@ -40,8 +40,34 @@ def compared(data: StudyData) -> str:
     return f"{varied}. {each[0].upper()}{each[1:]} of each combination."
 
 
-def headline(rows: list[Row], pairs: list[Pair]) -> list[str]:
-    """The finding in one or two sentences; it claims no more than the intervals do."""
+def headline(rows: list[Row], pairs: list[Pair], by_axis: dict[str, list[Pair]] | None = None) -> list[str]:
+    """The finding in a few sentences; it claims no more than the intervals do.
+
+    Args:
+        rows: the combinations.
+        pairs: their differences.
+        by_axis: what each axis does by itself, where several vary (`rows.effects`).
+    """
+    said = _best(rows, pairs)
+    axes = [f"by {axis}, {_axis(found)}" for axis, found in (by_axis or {}).items() if found]
+    return [*said, f"Averaged over the rest: {'; '.join(axes)}."] if axes else said
+
+
+def _axis(pairs: list[Pair]) -> str:
+    """What one axis does, as the end of a sentence."""
+    best = pairs[0].first
+    others = [pair for pair in pairs if pair.first is best]
+    apart, close = [pair for pair in others if pair.apart], [pair for pair in others if not pair.apart]
+    if not close:
+        return f"{best.name} is lowest, {_gaps(apart)}"
+    n = min(pair.difference.n or 0 for pair in close)
+    why = f"at {_seeds(n)}" if n >= MINIMUM_REPEATS else f"({_seeds(n)} {'is' if n == 1 else 'are'} too few)"
+    said = f"{best.name} is not told apart from {_close(close)} {why}"
+    return f"{said} and is {_gaps(apart)}" if apart else said
+
+
+def _best(rows: list[Row], pairs: list[Pair]) -> list[str]:
+    """The combination with the lowest loss, and which others it is told apart from."""
     done = [row for row in rows if row.bits_per_byte]
     best = min(done, key=lambda row: row.bits_per_byte.estimate)  # type: ignore[union-attr]
     assert best.bits_per_byte is not None
@@ -60,8 +86,8 @@ def headline(rows: list[Row], pairs: list[Pair]) -> list[str]:
         return [f"{best.name} has the lowest held-out loss, {reached}: {_gaps(apart)}."]
     n = min(pair.difference.n or 0 for pair in close) if close else 0
     if n < MINIMUM_REPEATS:
-        few = f"{_seeds(n)} {'is' if n == 1 else 'are'} too few to tell it from the others"
-        return [f"{best.name} has the lowest mean, {reached}; {few}."]
+        few = f"{n} shared seed{'s' * (n != 1)} {'is' if n == 1 else 'are'} too few to tell it from the others"
+        return [f"{best.name} has the lowest mean, {reached}, but {few}."]
     said = [f"{best.name} has the lowest mean, {reached}, but is not told apart from {_close(close)} at {_seeds(n)}."]
     if apart:
         said.append(f"It is told apart from the rest: {_gaps(apart)}.")
@@ -86,15 +112,14 @@ def _gaps(pairs: list[Pair]) -> str:
 def _close(pairs: list[Pair]) -> str:
     if len(pairs) <= LISTED:
         return listed([f"{pair.second.name} ({_gap(pair.difference)} higher)" for pair in pairs], "or")
-    names = listed([pair.second.name for pair in pairs[:LISTED]])
-    return f"{len(pairs)} others ({names} the nearest)" if len(pairs) > LISTED else names
+    return f"{len(pairs)} others, {pairs[0].second.name} the nearest ({_gap(pairs[0].difference)} higher),"
 
 
 def _gap(difference: Interval) -> str:
     """How much lower the first is: the difference turned round."""
     if not math.isfinite(difference.low):
         return f"{-difference.estimate:.3f}"
-    return f"{-difference.estimate:.3f} [{-difference.high:.3f}, {-difference.low:.3f}]"
+    return f"{-difference.estimate:.3f} [{-difference.high:.3f}, {-difference.low:.3f}]".replace("-", MINUS)
 
 
 def held_equal(rows: list[Row], data: StudyData) -> list[Held]:
@@ -119,12 +144,12 @@ def matching(data: StudyData) -> str:
         return ""
     if data.spec.match is Match.parameters:
         return (
-            "The encoder-decoder has half of the layers on each side (match = parameters): about the parameters of "
-            "the others, about half of their FLOPs a token, so more tokens for the same compute."
+            "The encoder-decoder has half of the layers on each side (match = parameters): its parameters are near "
+            "the others', its FLOPs a token about half of theirs, so it sees more tokens for the same compute."
         )
     return (
-        "The encoder-decoder has all of the layers on each side (match = flops): about the FLOPs a token of the "
-        "others, about twice their parameters."
+        "The encoder-decoder has all of the layers on each side (match = flops): its FLOPs a token are near the "
+        "others', its parameters about twice theirs."
     )
 
 
@@ -138,7 +163,7 @@ def _range(what: str, values: list[tuple[str, float | None]], tolerance: float, 
         return Held(what, say(low), True)
     if high <= low * (1 + tolerance):
         return Held(what, f"{say(low)} to {say(high)}: within {100 * (high / low - 1):.1f}%", True)
-    return Held(what, f"{say(low)} ({least}) to {say(high)} ({most})", False)
+    return Held(what, f"{say(low)} ({least}) to {say(high)} ({most}), {high / low:.2f} times", False)
 
 
 def state(data: StudyData) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from assay.stats import Interval
 
 DASH = "–"
+MINUS = "−"
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -65,15 +66,20 @@ def interval(value: Interval | None, decimals: int = 3) -> str:
     if value is None:
         return DASH
     if not math.isfinite(value.low) or value.n is None:
-        return f"{value.estimate:.{decimals}f}"
-    return f"{value.estimate:.{decimals}f} {bounds(value, decimals)}"
+        return f"{value.estimate:.{decimals}f}".replace("-", MINUS)
+    return f"{value.estimate:.{decimals}f}".replace("-", MINUS) + f" {bounds(value, decimals)}"
 
 
 def bounds(value: Interval, decimals: int = 3) -> str:
     """'[2.290, 2.338]', or what stands in its place where one repeat says nothing of the spread."""
     if not math.isfinite(value.low):
         return "[no interval: 1 seed]"
-    return f"[{value.low:.{decimals}f}, {value.high:.{decimals}f}]"
+    return f"[{value.low:.{decimals}f}, {value.high:.{decimals}f}]".replace("-", MINUS)
+
+
+def signed(value: float, decimals: int = 3) -> str:
+    """'+0.100' or '−0.100'."""
+    return f"{value:+.{decimals}f}".replace("-", MINUS)
 
 
 def listed(words: list[str], last: str = "and") -> str:

@@ -27,7 +27,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("count", "scientific", "significant", "memory", "duration", "interval", "bounds", "listed"):
+    for name in ("count", "scientific", "significant", "memory", "duration", "interval", "bounds", "signed", "listed"):
         found.filters[f"say_{name}"] = getattr(say, name)
     found.globals["dash"] = say.DASH
     return found

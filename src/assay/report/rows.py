@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from assay.report.study import FAILED, UNFINISHED, WAITING, Combination, RunData, StudyData, load
+from assay.report.study import FAILED, UNFINISHED, WAITING, Combination, RunData, StudyData, load, name_of
 from assay.runs import StudyFolder
 from assay.stats import MINIMUM_REPEATS, Interval, mean_interval, paired_difference, t_cdf
 
@@ -55,7 +55,7 @@ class Row:
     @property
     def name(self) -> str:
         """The values that tell the combination from the others."""
-        return ", ".join(self.labels.values()) or "the model"
+        return name_of(self.labels)
 
     @property
     def total_parameters(self) -> int:
@@ -226,6 +226,37 @@ def differences(rows: list[Row]) -> list[Pair]:
         Pair(first, second, difference, p, index in apart and (difference.n or 0) >= MINIMUM_REPEATS)
         for index, (first, second, difference, p) in enumerate(found)
     ]
+
+
+def effects(rows: list[Row]) -> dict[str, list[Pair]]:
+    """What each axis does by itself, where several vary: differences between its values, averaged over the rest.
+
+    Averages are taken within a seed, over the settings of the other axes that all of the axis's values finished,
+    so a mean has as many repeats as there are seeds. Axes without such settings are left out; Holm's test covers
+    the pairs of one axis.
+    """
+    axes = {axis: list(dict.fromkeys(row.labels[axis] for row in rows)) for axis in (rows[0].labels if rows else {})}
+    varied = {axis: values for axis, values in axes.items() if len(values) > 1}
+    if len(varied) < 2:
+        return {}
+    found = {}
+    for axis, values in varied.items():
+        cells = {(row.labels[axis], _rest(row, axis)): row.by_seed for row in rows}
+        rests = [r for r in {_rest(row, axis) for row in rows} if all(cells.get((v, r)) for v in values)]
+        seeds = [set(cells[value, rest]) for value in values for rest in rests]
+        shared = sorted(set.intersection(*seeds)) if seeds else []
+        if not shared:
+            continue
+        means = []
+        for value in values:
+            by_seed = {seed: fmean(cells[value, rest][seed] for rest in rests) for seed in shared}
+            means.append(Row({axis: value}, shared, mean_interval(list(by_seed.values())), by_seed))
+        found[axis] = differences(means)
+    return found
+
+
+def _rest(row: Row, axis: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in row.labels.items() if name != axis)
 
 
 def _p(first: Row, second: Row, shared: list[int]) -> float:

@@ -65,6 +65,11 @@ class RunData:
         return max((int(row.get("step", 0)) for row in self.metrics), default=0)
 
 
+def name_of(labels: dict[str, str]) -> str:
+    """What reports call a combination: its values, joined by a sign that sentences do not use."""
+    return " · ".join(labels.values()) or "the model"
+
+
 @dataclass
 class Combination:
     """Runs that differ in their seed alone."""
@@ -75,7 +80,7 @@ class Combination:
     @property
     def name(self) -> str:
         """The values that tell it from the others."""
-        return ", ".join(self.labels.values()) or "the model"
+        return name_of(self.labels)
 
     @property
     def finished(self) -> list[RunData]:
