@@ -59,6 +59,7 @@ class Continuation:
             "bits_per_byte": self.bits_per_byte,
             "nats_per_token": self.nats_per_token,
             "by_position": self.by_position,
+            "position_unit": "bytes",
             "windows": len(self.nats),
         }
 

@@ -13,7 +13,6 @@ from assay.spec.model import ModelSpec
 from assay.spec.objective import ObjectiveSpec
 from assay.spec.study import RunSpec, default_objective
 from assay.spec.training import TrainSpec
-from assay.training.text import resolve
 
 if TYPE_CHECKING:
     from assay.nn.transformer import Transformer
@@ -107,18 +106,16 @@ def make_run(
     text = str(data) if isinstance(data, Path) else data.model_dump(mode="json") if isinstance(data, DataSpec) else data
     goal = default_objective(model) if objective is None else objective
     goal = goal.model_dump(mode="json") if isinstance(goal, ObjectiveSpec) else goal
-    return resolve(
-        RunSpec.from_dict(
-            {
-                "name": model.name,
-                "model": model.model_dump(mode="json"),
-                "train": described.to_dict(),
-                "objective": goal,
-                "data": text,
-                "seed": seed,
-            },
-            source="train",
-        )
+    return RunSpec.from_dict(
+        {
+            "name": model.name,
+            "model": model.model_dump(mode="json"),
+            "train": described.to_dict(),
+            "objective": goal,
+            "data": text,
+            "seed": seed,
+        },
+        source="train",
     )
 
 

@@ -69,7 +69,6 @@ def train_run(
         UserError: the run is impossible (data, lengths, budget), or the disk is full; what was written stays.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint; a second Ctrl-C does not wait for it.
     """
-    run = resolve(run)
     if folder.done:
         return {**folder.result, "status": "done"}
     text = text or load_text(run.data)
@@ -93,16 +92,17 @@ class Training:
         self, run: RunSpec, folder: RunFolder, text: Text, device: str, progress: Progress, command: str | None
     ) -> None:
         """Check everything that can be checked, then build or restore. See `train_run`."""
-        self.run, self.folder, self.text, self.device, self.progress = run, folder, text, device, progress
-        self.loader: Loader = make_loader(run, text)
-        self.meter = FlopMeter(run.model)
+        self.run = resolve(run)
+        self.folder, self.text, self.device, self.progress = folder, text, device, progress
+        self.loader: Loader = make_loader(self.run, text)
+        self.meter = FlopMeter(self.run.model)
         self.windows = curve_windows(text)
         first = first_count(self.loader, self.meter)
-        self.total = check(run, text, self.windows, first)
+        self.total = check(self.run, text, self.windows, first)
         self.warmup = warmup_share(run.train.schedule, self._share(first))
-        begin(folder, run, text.facts, command)
+        begin(folder, run.hash, self.run, text.facts, command)
         self.dtype = run.train.dtype or default_dtype(device)
-        self.model: Transformer = build(run.model, seed=run.seed, device=device)
+        self.model: Transformer = build(self.run.model, seed=run.seed, device=device)
         self.model.train()
         self.optimizer = adamw(self.model, run.train.optimizer)
         state = load_checkpoint(folder, self.model, self.optimizer)

@@ -48,15 +48,22 @@ class Counters:
         return asdict(self)
 
 
-def begin(folder: RunFolder, run: RunSpec, data: dict[str, Any], command: str | None) -> None:
+def begin(folder: RunFolder, name: str, run: RunSpec, data: dict[str, Any], command: str | None) -> None:
     """Write `run.json` and `spec.json`, unless this very run has begun here.
+
+    Args:
+        folder: where.
+        name: hash of the run as it was described, before the vocabulary was set from the tokenizer.
+        run: the run with its vocabulary.
+        data: facts of the text.
+        command: what does the run again; None: this process's command.
 
     Raises:
         UserError: the folder holds another run, or the same on another text.
     """
     if (folder.path / "run.json").is_file():
         there = folder.read_json("run.json")
-        if there.get("hash") != run.hash:
+        if there.get("hash") != name:
             raise UserError(
                 f"{folder.path}: holds another run ({there.get('model_name') or there.get('hash')}).",
                 "Give another folder, or delete this one.",
@@ -72,7 +79,7 @@ def begin(folder: RunFolder, run: RunSpec, data: dict[str, Any], command: str | 
     folder.write_json(
         "run.json",
         {
-            "hash": run.hash,
+            "hash": name,
             "labels": run.labels,
             "seed": run.seed,
             "model_name": run.model.name or run.name,

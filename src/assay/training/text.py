@@ -65,8 +65,7 @@ def load_text(data: DataSpec) -> Text:
 def resolve(run: RunSpec) -> RunSpec:
     """The run with the model's vocabulary and special tokens set to those of its tokenizer.
 
-    Sizes of vocabularies follow from the description alone, so no text is read, and a run's hash is known
-    beforehand.
+    Sizes of vocabularies follow from the description alone, so no text is read.
     """
     ids = vocabulary(run.data.tokenizer.vocab_size, run.data.tokenizer.sentinels)
     tokens = TokenSpec(
