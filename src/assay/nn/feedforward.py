@@ -63,7 +63,8 @@ class Experts(nn.Module):
     def forward(self, x: Float[Tensor, "... width"], tap: Tap | None = None) -> Float[Tensor, "... width"]:
         """Each position through its own experts, weighted by the router."""
         flat = x.reshape(-1, x.shape[-1])
-        share = torch.softmax(self.router(flat), -1, dtype=torch.float32)
+        wide = torch.float64 if flat.dtype == torch.float64 else torch.float32
+        share = torch.softmax(self.router(flat), -1, dtype=wide)
         weights, chosen = share.topk(self.active, -1)
         weights = (weights / weights.sum(-1, keepdim=True)).to(flat.dtype)
         out = torch.zeros_like(flat)
