@@ -195,12 +195,15 @@ def _check_heads(spec: ModelSpec) -> None:
 def _check_positions(spec: ModelSpec) -> None:
     positions = spec.positions
     rope = positions.kind is PositionKind.rope
-    if rope and (spec.rotary_width % (2 * positions.axes) or not spec.rotary_width):
-        raise ValueError(
-            f"positions.fraction: {positions.fraction} of a head of {spec.head_width(spec.output_stack)} rotates "
-            f"{spec.rotary_width} features; RoPE needs a multiple of {2 * positions.axes}: change "
-            "positions.fraction, attention.heads or attention.head_width"
-        )
+    for stack in spec.stacks if rope else ():
+        head = spec.head_width(stack)
+        rotated = int(head * positions.fraction)
+        if rotated % (2 * positions.axes) or not rotated:
+            raise ValueError(
+                f"positions.fraction: {positions.fraction} of a head of {head} rotates {rotated} features; "
+                f"RoPE needs a multiple of {2 * positions.axes}: change "
+                "positions.fraction, attention.heads or attention.head_width"
+            )
     if positions.axes == 2 and positions.kind not in (PositionKind.rope, PositionKind.learned):
         raise ValueError(f"positions.axes: 2 rows of positions need rope or learned, not {positions.kind}")
     for field in ("scaling", "xpos"):
@@ -217,7 +220,8 @@ def _check_placement(spec: ModelSpec) -> None:
         raise ValueError(
             f"placement.skip: the residual can carry the normed stream under pre or glm130b, not {placement.kind}"
         )
-    if spec.parallel is Parallel.two_norms and placement.skip is Skip.normed:
+    normed = placement.skip is Skip.normed or (placement.skip is None and placement.kind is Placement.glm130b)
+    if spec.parallel is Parallel.two_norms and normed:
         raise ValueError("parallel: a normed skip has one norm to carry; use parallel = one_norm")
     if spec.parallel is not Parallel.none and placement.kind is Placement.residual:
         raise ValueError("parallel: ResiDual (placement residual) keeps two streams; use parallel = none")
