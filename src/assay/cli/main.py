@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -55,8 +56,9 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except UserError as error:
             fail(str(error))
-        except KeyboardInterrupt:
-            say("Interrupted. Finished work is kept; the same command with --resume goes on from there.")
+        except KeyboardInterrupt as interrupt:
+            kept = "Finished work is kept; the same command with --resume goes on from there."
+            say(f"Interrupted: {interrupt}" if str(interrupt) else f"Interrupted. {kept}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             quiet()
@@ -82,7 +84,9 @@ def load(name: str) -> Any:
     """The command of that name, from its module."""
     module = import_module(f"assay.cli.{name}")
     one = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    one.command(name, help=module.run.__doc__, epilog=module.EXAMPLES, context_settings=SETTINGS)(module.run)
+    paragraphs = cleandoc(module.run.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    one.command(name, help=text, epilog=module.EXAMPLES, context_settings=SETTINGS)(module.run)
     return typer.main.get_command(one)
 
 

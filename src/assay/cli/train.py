@@ -1,0 +1,221 @@
+"""`assay train`: one model, one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.cli.main import examples
+from assay.errors import UserError
+
+if TYPE_CHECKING:
+    from assay.spec.study import RunSpec
+
+EXAMPLES = examples(
+    "assay train tiny --out runs/first",
+    "assay train tiny-t5 --data my_texts/ --budget 1e12",
+    "assay train model.toml --data book.txt --steps 2000 --lr 1e-3",
+    "# other choices on the model's axes",
+    "assay train tiny --set norm=layer --set placement=post",
+    "# after Ctrl-C, a crash or a full disk",
+    "assay train tiny --out runs/first --resume",
+)
+MODEL, TRAINING, DATA = "Model", "Training", "Data"
+
+
+def run(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A preset (tiny, gpt2 ...), a TOML or JSON spec, a run's folder.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=DATA,
+            help="Text, JSON Lines, Parquet, or a folder of them. stdlib: the running Python's own prose.",
+        ),
+    ] = "stdlib",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default=False, help="The run's folder. Default: runs/HASH.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="AXIS=VALUE", rich_help_panel=MODEL, help="Change a field, as compare --vary."),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=TRAINING, show_default=False, help="causal_lm, prefix_lm, span_corruption ..."),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FLOPS", rich_help_panel=TRAINING, show_default=False, help="Training FLOPs. Default: 3e12."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, show_default=False, help="Steps, in place of a budget.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, show_default=False, help="Rows a step. Default: 16.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, show_default=False, help="Tokens a row. Default: 128.")
+    ] = None,
+    accumulation: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=TRAINING, show_default=False, help="Parts that a batch is computed in. Default: 1."
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=TRAINING, show_default=False, help="Peak learning rate. Default: 3e-3."),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            show_default=False,
+            help="cosine, linear, constant, inverse_sqrt, wsd. Default: cosine.",
+        ),
+    ] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            show_default=False,
+            help="Share of the steps, or their number from 1 on. Default: 0.05.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, min=0, help="Of weights, order and dropout.")] = 0,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=DATA, show_default=False, help="bpe, trained on the text, or bytes. Default: bpe."
+        ),
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=DATA, show_default=False, help="Size of the BPE vocabulary. Default: 2048."),
+    ] = None,
+    heldout: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=DATA, show_default=False, help="Share kept out of training. Default: 0.1."),
+    ] = None,
+    text_field: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=DATA, show_default=False, help="Field of JSON Lines, column of Parquet. Default: text."
+        ),
+    ] = None,
+) -> None:
+    """Train one model on your text.
+
+    The model's vocabulary follows from the tokenizer. Metrics, checkpoints and all that the numbers depend on go
+    to the run's folder, which is a SOURCE like any other.
+    """
+    train = {
+        "batch_size": batch_size,
+        "length": length,
+        "accumulation": accumulation,
+        "optimizer.learning_rate": lr,
+        "schedule.kind": schedule,
+        "schedule.warmup": warmup,
+    }
+    tokens = given(kind=tokenizer, vocab_size=vocab_size)
+    wanted = describe(
+        source,
+        changes or [],
+        given(**train),
+        given(source=data, text_field=text_field, heldout=heldout, tokenizer=tokens or None),
+        objective=objective,
+        seed=seed,
+        budget=budget,
+        steps=steps,
+    )
+    folder = out if out is not None else Path("runs") / wanted.hash
+    if not resume and (folder / "run.json").is_file():
+        raise UserError(f"{folder}: holds a run.", "Go on with it with --resume, or give another --out.")
+    check_memory(wanted)
+
+    from assay.cli.train_view import TrainingLine, summary
+    from assay.runs import RunFolder
+    from assay.training.loop import train_run
+
+    with TrainingLine(str(folder)) as line:
+        outcome = train_run(wanted, RunFolder(folder), progress=line.update)
+    summary(folder, outcome)
+    if outcome["status"] == "diverged":
+        raise typer.Exit(1)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that were given."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def describe(
+    source: str,
+    changes: list[str],
+    train: dict[str, Any],
+    data: dict[str, Any],
+    *,
+    objective: str | None,
+    seed: int,
+    budget: float | None,
+    steps: int | None,
+) -> RunSpec:
+    """The run that the options ask for; an axis set by --set is set as `compare --vary` would."""
+    from assay.spec.source import resolve
+    from assay.spec.study import StudySpec
+    from assay.spec.training import TrainSpec
+    from assay.studies.vary import parse_vary
+
+    axes = parse_vary(changes)
+    many = next((name for name, values in axes.items() if len(values) > 1), None)
+    if many:
+        raise UserError(
+            f"--set {many}: {len(axes[many])} values, and a run has one.", "To compare values: assay compare --vary."
+        )
+    how_long = given(budget=budget, steps=steps) or {"budget": 3e12}
+    model = resolve(source)
+    study = StudySpec.from_dict(
+        {
+            "model": model.to_dict(),
+            "train": TrainSpec.from_dict(how_long, source="assay train").with_(**train).to_dict(),
+            "objective": objective,
+            "data": data,
+            "vary": axes,
+            "seeds": 1,
+        },
+        source="assay train",
+    )
+    (run,) = study.runs()
+    return run.model_copy(update={"seed": seed, "name": model.name, "labels": {}})
+
+
+def check_memory(run: RunSpec) -> None:
+    """Refuse what this machine's memory cannot hold, before the system kills it midway.
+
+    Raises:
+        UserError: weights, gradients and optimizer alone are larger than the machine's memory.
+    """
+    import os
+
+    from assay.report.format import memory
+    from assay.spec.memory import state_bytes
+
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return  # unknown here
+    needed = state_bytes(run.model).total
+    if needed > there:
+        raise UserError(
+            f"{run.model.name or 'the model'}: weights, gradients and optimizer need {memory(needed)}, and this "
+            f"machine has {memory(there)}.",
+            "Choose a smaller model: assay inspect SOURCE says what one needs.",
+        )
