@@ -87,7 +87,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # what is kept is a gradient already: a second derivative would silently miss it
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        scaled = (None if kept is None else kept.mul_(grad.to(kept.dtype)) for kept in ctx.saved_tensors)
+        scaled = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.saved_tensors)
         return (*scaled, None, None, None, None)
 
 
