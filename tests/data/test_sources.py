@@ -26,7 +26,7 @@ def test_a_text_file_is_one_document_unchanged(tmp_path):
 def test_rows_are_documents(tmp_path):
     texts = ["first", "second\u2028line", "third"]
     lines = "\n".join(json.dumps({"text": t, "body": t.upper()}, ensure_ascii=False) for t in texts)
-    path = write(tmp_path / "a.jsonl", lines + "\n\n")
+    path = write(tmp_path / "a.jsonl", lines + "\n \t\n\n")
     assert read(path).documents == texts
     assert read(path, text_field="body").documents == [t.upper() for t in texts]
     polars.DataFrame({"text": [*texts, None, " "], "n": range(5)}).write_parquet(tmp_path / "a.parquet")
