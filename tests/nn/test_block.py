@@ -320,3 +320,8 @@ def test_embedding_and_final_norms() -> None:
     out = bloom(stream(), Mask(Bidirectional()), states=True)
     assert out.states is not None
     close(out.states[0], norm(bloom.embedding_norm)(stream()), 1e-9)
+
+
+def test_what_has_one_normed_skip_refuses_two_norms() -> None:
+    with pytest.raises(ValueError, match="one_norm"):
+        spec_of("glm130b", parallel="two_norms")
