@@ -9,11 +9,14 @@ from assay.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from assay.spec.model import ModelSpec
+    from assay.spec.study import StudySpec
 
-__all__ = ["resolve"]
+__all__ = ["resolve", "resolve_study"]
 
 SPEC = "spec.json"
+STUDY = "study.toml"
 STUDY_FIELDS = {"model", "vary", "train", "seeds", "data", "objective", "match"}
+"""Fields that a study has and a model has not."""
 
 
 def resolve(source: str | Path) -> ModelSpec:
@@ -53,6 +56,22 @@ def resolve(source: str | Path) -> ModelSpec:
     raise _unknown(text)
 
 
+def resolve_study(source: str | Path) -> StudySpec:
+    """The study that a file or a study's folder describes; of any other SOURCE, the default study of that model.
+
+    Raises:
+        UserError: there is nothing of that name, or a field is wrong.
+    """
+    from assay.spec.study import StudySpec
+
+    path = Path(source).expanduser()
+    if (path / STUDY).is_file():
+        path = path / STUDY
+    if path.is_file() and path.suffix.lower() in (".toml", ".json") and _is_study(path):
+        return StudySpec.from_toml(path) if path.suffix.lower() == ".toml" else StudySpec.from_json(path)
+    return StudySpec(model=resolve(source))
+
+
 def _folder(path: Path) -> ModelSpec:
     from assay.spec.model import ModelSpec
 
@@ -78,14 +97,10 @@ def _file(path: Path) -> ModelSpec:
 
     suffix = path.suffix.lower()
     if suffix == ".toml":
-        import tomllib
-
-        _refuse_study(path, tomllib.loads, tomllib.TOMLDecodeError)
+        _refuse_study(path)
         return ModelSpec.from_toml(path)
     if suffix == ".json":
-        import json
-
-        _refuse_study(path, json.loads, json.JSONDecodeError)
+        _refuse_study(path)
         return ModelSpec.from_json(path)
     if suffix == ".gguf":
         raise UserError(
@@ -95,18 +110,26 @@ def _file(path: Path) -> ModelSpec:
     raise UserError(f"{path}: a spec file ends in .toml or .json.", "Rename it, if it holds a spec.")
 
 
-def _refuse_study(path: Path, parse: object, malformed: type[Exception]) -> None:
+def _refuse_study(path: Path) -> None:
     """A study's file in place of a model's is a likely slip: say what it is, not that `vary` is unknown."""
-    assert callable(parse)
-    try:
-        fields = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, malformed):
-        return  # told better by the reader of specs
-    if isinstance(fields, dict) and isinstance(fields.get("model"), dict) and fields.keys() <= STUDY_FIELDS | {"name"}:
+    if _is_study(path):
         raise UserError(
             f"{path}: describes a study, and a SOURCE is one model.",
             f"See its runs with: assay compare --spec {path} --dry-run. Or move its [model] to a file of its own.",
         )
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a TOML or JSON file has fields that only a study has."""
+    import json
+    import tomllib
+
+    parse = tomllib.loads if path.suffix.lower() == ".toml" else json.loads
+    try:
+        fields = parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError):
+        return False  # told better by the reader of descriptions
+    return isinstance(fields, dict) and bool(fields.keys() & STUDY_FIELDS)
 
 
 def _unknown(name: str) -> UserError:
