@@ -29,6 +29,8 @@ WIDE, NARROW = 820, 340
 """Width of the plotting area plus axis, in pixels."""
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """Fonts of one width on every system, so that what is measured here fits there."""
+VALIDATE = False
+"""Whether descriptions are checked against Vega-Lite's schema."""
 POINTS = 120
 """Points of a learning curve at most."""
 
@@ -42,11 +44,13 @@ class Chart:
     title: str
 
 
-def loss_by_compute(combinations: Sequence[Combination]) -> Chart:
-    """Held-out bits per byte against training FLOPs: mean over seeds, 95% band, by combination."""
+def loss_by_compute(combinations: Sequence[Combination]) -> Chart | None:
+    """Held-out bits per byte against training FLOPs: mean over seeds, 95% band; None where it was not measured."""
     values = []
     for combination in combinations:
         values += _banded(combination, "bits_per_byte", lambda row: [(row["flops"], row["bits_per_byte"])])
+    if not values:
+        return None
     unit, name = _exponent([value["x"] for value in values])
     for value in values:
         value["x"] /= unit
@@ -69,7 +73,7 @@ def loss_by_position(combinations: Sequence[Combination], unit: str = "tokens") 
     return _bands(
         values,
         [combination.name for combination in combinations],
-        (f"Place in the continuation ({unit})", "Nats per token"),
+        (f"From this place in the continuation on ({unit})", "Nats per token"),
         "Loss by place in the continuation at the end of training, mean and 95% interval over seeds",
     )
 
@@ -296,17 +300,18 @@ CONFIG: dict[str, Any] = {
 
 
 def _both(draw: Callable[[int], Any], title: str) -> Chart:
-    return Chart(_svg(draw(WIDE), title, "w"), _svg(draw(NARROW), title, "n"), title)
+    from altair.utils import schemapi
+
+    # Checking every part against Vega's schema takes longer than drawing; the tests do it.
+    with schemapi.debug_mode(VALIDATE):
+        wide, narrow = (draw(width).to_dict(validate=VALIDATE) for width in (WIDE, NARROW))
+    return Chart(_svg(wide, title, "w"), _svg(narrow, title, "n"), title)
 
 
-_CHARTS = 0
-
-
-def _svg(chart: Any, title: str, suffix: str) -> str:
+def _svg(specification: dict[str, Any], title: str, suffix: str) -> str:
     """Vega's SVG made fit for a page: scalable, coloured by the page, titled, with tooltips and ids of its own."""
     import vl_convert
 
-    specification = chart.to_dict()
     specification["config"] = CONFIG
     svg: str = vl_convert.vegalite_to_svg(specification)
     identity = f"{abs(hash_of(title)):x}{suffix}"

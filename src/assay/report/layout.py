@@ -218,7 +218,7 @@ class _Layout:
             if cross:
                 lines.append(Line("to the encoder", "detail"))
         if not self.details:
-            lines = lines[:1]
+            lines = [Line(lines[0].text.replace("-attention", "-attn"))]
         if inner:  # flow is upward: the projection comes after the norm, so above it
             lines = [Line("projection", "detail"), Line(inner[0].text, "inner"), *lines]
         return tuple(lines)

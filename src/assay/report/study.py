@@ -14,7 +14,7 @@ from typing import Any
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.model import ModelSpec
-from assay.spec.study import StudySpec
+from assay.spec.study import RunSpec, StudySpec
 
 FINISHED, FAILED, UNFINISHED, WAITING = "finished", "failed", "unfinished", "not started"
 
@@ -147,18 +147,18 @@ def load(folder: str | Path) -> StudyData:
     except UserError:
         toml = None
     data = StudyData(Path(folder), [], toml or "", _spec(toml))
-    found = list(runs.values())
     planned = data.spec.runs() if data.spec else []
-    if any(plan.hash in runs for plan in planned):
-        data.strangers = len(set(runs) - {plan.hash for plan in planned})
-        found = []
-        for plan in planned:
-            waiting = RunData(plan.hash, plan.labels, plan.seed, WAITING, spec=plan.model.to_dict(full=True))
-            run = runs.get(plan.hash, waiting)
-            run.labels = plan.labels  # a run made by another study bears that study's labels
-            found.append(run)
-    else:
-        found.sort(key=lambda run: (list(run.labels.values()), run.seed))
+    matched = _match(runs, planned)
+    data.strangers = len(runs) - len(matched) if planned else 0
+    found = []
+    for plan in planned:
+        waiting = RunData(plan.hash, plan.labels, plan.seed, WAITING, spec=plan.model.to_dict(full=True))
+        run = matched.get(plan.hash, waiting)
+        run.labels = plan.labels  # a run made by another study bears that study's labels
+        found.append(run)
+    if not matched:
+        data.strangers = 0
+        found = sorted(runs.values(), key=lambda run: (list(run.labels.values()), run.seed))
     by_labels: dict[tuple[tuple[str, str], ...], Combination] = {}
     for run in found:
         combination = by_labels.setdefault(tuple(run.labels.items()), Combination(run.labels))
@@ -167,6 +167,16 @@ def load(folder: str | Path) -> StudyData:
     if not data.by_status(FINISHED):
         raise UserError(_none_finished(data))
     return data
+
+
+def _match(runs: dict[str, RunData], planned: list[RunSpec]) -> dict[str, RunData]:
+    """The runs that a study planned, by its hashes; where an older plan's hashes fit none, by labels and seed."""
+    matched = {plan.hash: runs[plan.hash] for plan in planned if plan.hash in runs}
+    if not matched:
+        by_labels = {(tuple(sorted(run.labels.items())), run.seed): run for run in runs.values()}
+        keys = {plan.hash: (tuple(sorted(plan.labels.items())), plan.seed) for plan in planned}
+        matched = {name: by_labels[key] for name, key in keys.items() if key in by_labels}
+    return matched
 
 
 def _none_finished(data: StudyData) -> str:

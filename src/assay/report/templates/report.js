@@ -16,7 +16,7 @@ document.querySelectorAll(".copyable").forEach(function (box) {
   });
   box.appendChild(button);
 });
-// A printed page shows everything: what is folded is unfolded for it.
+// A printed page shows what is folded, but for the models: the study names all that they differ in.
 window.addEventListener("beforeprint", function () {
-  document.querySelectorAll("details").forEach(function (part) { part.open = true; });
+  document.querySelectorAll("details:not(.folded)").forEach(function (part) { part.open = true; });
 });
