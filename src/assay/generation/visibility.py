@@ -82,6 +82,12 @@ def padding(attention_mask: Tensor | None, ids: Tensor, name: str) -> Tensor | N
     return None if bool(real.all()) else real
 
 
+def memory_mask(attention_mask: Tensor | None, input_ids: Tensor) -> Mask:
+    """Who sees the encoder's output: everyone, but padding is seen by no one."""
+    real = padding(attention_mask, input_ids, "attention_mask")
+    return Mask(Bidirectional()) if real is None else Mask(Bidirectional() & Padding(), MaskFacts(key_mask=real))
+
+
 def leading(prefix_length: int | Tensor | None, ids: Tensor) -> Tensor | None:
     """[B, S] True for the first `prefix_length` positions of each row; None where there are none.
 
