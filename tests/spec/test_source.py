@@ -6,8 +6,22 @@ import pytest
 
 from assay.errors import UserError
 from assay.spec.model import ModelSpec
-from assay.spec.source import resolve
+from assay.spec.source import resolve, resolve_study
 from assay.spec.study import StudySpec
+
+
+def test_a_study_from_a_file_a_folder_or_a_model(tmp_path: Path) -> None:
+    study = StudySpec(seeds=2)
+    (tmp_path / "study.toml").write_text(study.to_toml())
+    (tmp_path / "s.json").write_text(study.to_json())
+    for source in (tmp_path, tmp_path / "study.toml", str(tmp_path / "s.json")):
+        assert resolve_study(source) == study
+    assert resolve_study("tiny-llama") == StudySpec(model=resolve("tiny-llama"))
+    with pytest.raises(UserError, match="no preset"):
+        resolve_study("tiny-lama-x")
+    (tmp_path / "wrong.toml").write_text("seeds = 0\n")
+    with pytest.raises(UserError, match=r"wrong\.toml: seeds = 0"):
+        resolve_study(tmp_path / "wrong.toml")
 
 
 def test_a_preset() -> None:
@@ -54,7 +68,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         "": "SOURCE is empty",
         "lama-7b": r"no preset, file or folder.*Did you mean 'llama-7b'",
         "zzzzz": r"zzzzz: no preset.*Known: tiny",
-        str(tmp_path / "modle.gguf"): r"no such file or folder\. Did you mean .*model\.gguf",
+        str(tmp_path / "modle.gguf"): r"no such file or folder\. Did you mean 'model\.gguf'",
         str(tmp_path / "x" / "y.toml"): r"no such file or folder\. Check the path",
         str(tmp_path / "empty"): r"holds no spec\.json",
         str(tmp_path / "weights"): r"config\.json.*published",

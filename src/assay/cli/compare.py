@@ -45,7 +45,7 @@ def run(
             metavar="AXIS=V,V",
             show_default=False,
             help="A field of the model, or of train., objective, data., and its values. Again for more axes: all "
-            "combinations run. Default: family=causal,prefix,encoder_decoder.",
+            "combinations run. Default: the three families.",
         ),
     ] = None,
     data: Annotated[

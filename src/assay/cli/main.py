@@ -107,11 +107,12 @@ def fail(message: str) -> None:
 
 
 def say(message: str, head: str = "") -> None:
-    """A message on stderr, wrapped at words."""
+    """A message on stderr, wrapped at words in a terminal and whole in a file."""
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, highlight=False).print(Text.assemble((head, "bold red"), message))
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble((head, "bold red"), message), soft_wrap=not console.is_terminal)
 
 
 def quiet() -> None:

@@ -90,7 +90,9 @@ def run(
             help="Share of the steps, or their number from 1 on. Default: 0.05.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, min=0, help="Of weights, order and dropout.")] = 0,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=TRAINING, min=0, metavar="N", help="Of weights, order and dropout.")
+    ] = 0,
     tokenizer: Annotated[
         str | None,
         typer.Option(

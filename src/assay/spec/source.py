@@ -140,8 +140,6 @@ def _unknown(name: str) -> UserError:
 
 
 def _missing(path: Path) -> UserError:
-    near = []
-    if path.parent.is_dir():
-        near = [str(other) for other in path.parent.iterdir()]
-    hint = did_you_mean(str(path), near)
+    siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
     return UserError(f"{path}: no such file or folder.", hint if hint.startswith("Did") else "Check the path.")
