@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from assay.errors import UserError
 from assay.generation.cache import Cache
 from assay.generation.output import Output
-from assay.generation.saving import save
 from assay.generation.visibility import memory_mask, padding, self_context
 from assay.nn.hooks import Tap
 from assay.nn.transformer import Transformer
@@ -41,22 +40,6 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.transformer.embedding.weight.device
-
-    def save(self, folder: str | Path, format: str = "assay") -> Path:
-        """Write the model to a folder; `assay.load` reads either format back.
-
-        Args:
-            folder: where; made where it is missing.
-            format: "assay" (our names and spec.json) or "hf" (a published family's own files).
-
-        Returns:
-            The folder.
-
-        Raises:
-            UserError: no published family can express the description (the fields in the way are named), or the
-                folder cannot be written.
-        """
-        return save(self, folder, format)
 
     def forward(
         self,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor, nn
 
 from assay.nn.init import initialize
 from assay.nn.transformer import Transformer
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
 
-__all__ = ["Transformer", "build"]
+__all__ = ["Transformer", "assemble", "build"]
 
 
 def build(
@@ -34,11 +37,33 @@ def build(
     if torch.device(device).type == "meta":
         return model
     model = model.to_empty(device=device)
-    for module in model.modules():
-        # Constants stay float32 whatever the weights' type: a residual scale rounded to bfloat16 is off by 0.4%.
-        for name, value in getattr(module, "constants", {}).items():
-            setattr(module, name, torch.tensor(value, dtype=torch.float32, device=device))
+    _set_constants(model, device)
     parameters = dict(model.named_parameters())
     for info in layout(spec):
         initialize(parameters[info.name], info, spec, seed)
     return model
+
+
+def assemble(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Transformer:
+    """A `Transformer` around tensors that exist: they become its parameters as they are, without a copy.
+
+    Args:
+        spec: the model.
+        weights: every parameter by name, of the shapes that `spec.parameters.layout` says, on one device.
+    """
+    with torch.device("meta"):
+        model = Transformer(spec)
+    for info in layout(spec):
+        tensor = weights[info.name]
+        assert tuple(tensor.shape) == info.shape, f"{info.name}: {tuple(tensor.shape)}, not {info.shape}"
+        owner, _, leaf = info.name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
+    _set_constants(model, next(iter(weights.values())).device)
+    return model
+
+
+def _set_constants(model: nn.Module, device: str | torch.device) -> None:
+    for module in model.modules():
+        # Constants stay float32 whatever the weights' type: a residual scale rounded to bfloat16 is off by 0.4%.
+        for name, value in getattr(module, "constants", {}).items():
+            setattr(module, name, torch.tensor(value, dtype=torch.float32, device=device))

@@ -1,0 +1,84 @@
+"""A published configuration as a checked mapping: every wrong value is told with its file and field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.errors import UserError
+
+__all__ = ["Config"]
+
+_REQUIRED: Any = object()
+
+
+class Config:
+    """The fields of a published configuration.
+
+    Getters take several names, since files of different age call one thing differently; the first that is given
+    and not null counts. Without a `default` a missing field is the user's mistake.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], place: str | Path = "config.json") -> None:
+        """Args: fields: the file's content; place: the file, for messages."""
+        self.fields, self.place = dict(fields), str(place)
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """The configuration in a JSON file.
+
+        Raises:
+            UserError: the file is not JSON, or holds no object.
+        """
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"{path}: cannot be read as JSON ({error}).", "Download the file again.") from None
+        if not isinstance(fields, dict):
+            raise UserError(f"{path}: holds a {type(fields).__name__}, where an object with fields belongs.")
+        return cls(fields, path)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the field is given, null or not."""
+        return name in self.fields
+
+    def raw(self, name: str, default: Any = None) -> Any:
+        """A field unchecked; null stays None."""
+        return self.fields.get(name, default)
+
+    def integer(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """A whole number."""
+        return self._of(names, (int,), "a whole number", default)
+
+    def number(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """A number."""
+        return self._of(names, (int, float), "a number", default)
+
+    def flag(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """True or false."""
+        return self._of(names, (bool,), "true or false", default)
+
+    def text(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """A string."""
+        return self._of(names, (str,), "a name in quotes", default)
+
+    def fail(self, name: str, why: str, remedy: str | None = None) -> UserError:
+        """The error to raise for a field whose value does not work."""
+        return UserError(f"{self.place}: {name} = {json.dumps(self.fields.get(name), default=str)}: {why}", remedy)
+
+    def _of(self, names: tuple[str, ...], kinds: tuple[type, ...], what: str, default: Any) -> Any:
+        for name in names:
+            value = self.fields.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise self.fail(name, f"{what} belongs here.")
+            return value
+        if default is _REQUIRED:
+            raise UserError(
+                f"{self.place}: the field {' or '.join(names)} is missing.",
+                "Use the configuration that was published with the weights.",
+            )
+        return default
