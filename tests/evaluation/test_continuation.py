@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.training.conftest import sample_text
 
 from assay.data.corpus import Corpus
 from assay.data.tokenizer import ByteTokenizer
@@ -13,7 +14,6 @@ from assay.errors import UserError
 from assay.evaluation.continuation import BUCKETS, continuation
 from assay.nn import build
 from assay.spec.model import ModelSpec
-from tests.training.conftest import sample_text
 
 SMALL = {"width": 16, "layers": 2, "attention": {"heads": 2}, "vocab_size": 299}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.training.conftest import sample_text
 
 from assay.spec.study import StudySpec
-from tests.training.conftest import sample_text
 
 
 @pytest.fixture(scope="session")

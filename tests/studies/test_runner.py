@@ -96,9 +96,9 @@ def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(small: Small, tmp_path:
 
 
 def test_a_diverged_run_is_a_result_that_is_not_tried_again(small: Small, tmp_path: Path) -> None:
-    run = small(
-        vary={}, steps=9, optimizer={"learning_rate": 1e30}, schedule={"kind": "constant", "warmup": 0}
-    ).runs()[0]
+    run = small(vary={}, steps=9, optimizer={"learning_rate": 1e30}, schedule={"kind": "constant", "warmup": 0}).runs()[
+        0
+    ]
     for attempt in range(2):
         events: Events = []
         (outcome,) = run_all([run], StudyFolder(tmp_path), workers=1, progress=events.append)

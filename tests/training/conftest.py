@@ -10,7 +10,7 @@ import torch
 
 from assay.spec.study import RunSpec, StudySpec
 
-WORDS = "the model reads a text and learns to say what comes next in it after some time with care".split()
+TEXT = "the model reads a text and learns to say what comes next in it after some time with care"
 
 
 def sample_text(size: int = 24_000) -> str:
@@ -18,7 +18,7 @@ def sample_text(size: int = 24_000) -> str:
     generator = np.random.default_rng(0)
     words: list[str] = []
     while sum(map(len, words)) + len(words) < size:
-        words += [*generator.choice(WORDS, generator.integers(4, 12)), ".\n"]
+        words += [*generator.choice(TEXT.split(), generator.integers(4, 12)), ".\n"]
     return " ".join(words)
 
 

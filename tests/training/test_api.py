@@ -39,7 +39,7 @@ def test_models_come_as_values_fields_or_files(tmp_path: Path) -> None:
     hashes = {make_run(given).hash for given in (spec, spec.to_dict(), tmp_path / "m.toml", str(tmp_path / "m.json"))}
     assert len(hashes) == 1
     assert make_run(spec).objective.kind == "prefix_lm"
-    with pytest.raises(UserError, match="not a description of a model"):
+    with pytest.raises(UserError, match="m.txt"):
         make_run("m.txt")
 
 

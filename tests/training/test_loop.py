@@ -120,9 +120,7 @@ def test_a_budget_too_small_for_one_step_names_the_least_that_works(tiny: Tiny, 
     assert train_run(tiny(budget=least), RunFolder(tmp_path / "b"))["steps"] in (1, 2)  # rounded up
 
 
-def test_a_diverging_run_is_marked_and_told(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diverging_run_is_marked_and_told(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Sizes that overflow float32 in the first update.
     run = tiny(steps=20, optimizer={"learning_rate": 1e30}, schedule={"kind": "constant", "warmup": 0})
     folder = RunFolder(tmp_path)

@@ -37,9 +37,7 @@ def test_parts_of_unequal_weight_add_up_to_the_whole_batch(
     found = []
     for parts in (1, 2, 4):
         model = build(run.model, seed=0, dtype="float64")
-        loss = gradients(
-            model, batch, weight=float(batch.weights.sum()), parts=parts, z_loss=1e-3, dtype="float32"
-        )
+        loss = gradients(model, batch, weight=float(batch.weights.sum()), parts=parts, z_loss=1e-3, dtype="float32")
         found.append((loss, [p.grad for p in model.parameters()]))
     for loss, grads in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-6)

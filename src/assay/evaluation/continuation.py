@@ -9,7 +9,7 @@ that continues text has the measure, and lower is better. A uniform guess over V
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.data.windows import Window, window_batches
+from assay.data.windows import Window, WindowBatch, window_batches
 from assay.nn.batch import to_tensors
 from assay.nn.loss import target_nats
 from assay.nn.transformer import Transformer
@@ -94,18 +94,30 @@ def continuation(
     model.eval()
     try:
         with torch.compiler.set_stance("force_eager"), torch.no_grad(), precision or torch.no_grad():
-            for part in window_batches(windows, model.spec.family.value, vocabulary, batch_size=batch_size):
+            for numbers, part in _batches(windows, model.spec.family.value, vocabulary, batch_size):
                 found = target_nats(model, to_tensors(part.batch, device)).double().cpu().numpy()
                 where = part.batch.target_positions
                 rows = where // part.batch.weights.shape[1]
-                np.add.at(nats, part.windows[rows], found)
-                sizes[part.windows] = part.continuation_bytes
+                np.add.at(nats, numbers[rows], found)
+                sizes[numbers] = part.continuation_bytes
                 places.append(part.byte_offsets.ravel()[where])
                 losses.append(found)
     finally:
         model.train(training)
     place, loss = np.concatenate(places), np.concatenate(losses)
     return Continuation(nats, sizes, len(loss), _by_position(place, loss))
+
+
+def _batches(
+    windows: Sequence[Window], family: str, vocabulary: Vocabulary, size: int
+) -> Iterator[tuple[NDArray[np.int64], WindowBatch]]:
+    """Batches of windows of like length, with the numbers of their windows: little is padded."""
+    lengths = [len(window.prefix_ids) + len(window.continuation_ids) for window in windows]
+    order = np.argsort(lengths, kind="stable")
+    for begin in range(0, len(order), size):
+        numbers = order[begin : begin + size]
+        (part,) = window_batches([windows[i] for i in numbers], family, vocabulary, batch_size=size)
+        yield numbers, part
 
 
 def _by_position(place: NDArray[np.int64], nats: NDArray[np.float64]) -> list[list[float]]:

@@ -97,7 +97,8 @@ def describe(
     """A study from a description and changes to it.
 
     Args:
-        study: a `StudySpec`, its fields, or a TOML or JSON file; None: the default study of three families.
+        study: a `StudySpec`, its fields, or a SOURCE: a study's file or folder, or a
+            model, which the default axes vary. None: the default study of three families.
         data: text to train on instead.
         vary: axes that replace the description's: a mapping, or texts such as "norm=layer,rms".
         seeds: runs of each combination.
@@ -116,8 +117,9 @@ def describe(
     elif isinstance(study, Mapping):
         spec = StudySpec.from_dict(dict(study))
     else:
-        path = Path(study)
-        spec = StudySpec.from_json(path) if path.suffix == ".json" else StudySpec.from_toml(path)
+        from assay.spec.source import resolve_study
+
+        spec = resolve_study(study)
     fields = spec.to_dict()
     if data is not None:
         fields["data"] = {**fields.get("data", {}), "source": str(data)}

@@ -128,8 +128,8 @@ class _Runner:
                 self._tell(outcome, "failed", reason=outcome.reason, log="")
         try:
             while self.busy or any(o.status == "waiting" for o in self.outcomes):
-                while len(self.busy) < self.workers and (outcome := self._next()):
-                    self._start(outcome)
+                while len(self.busy) < self.workers and (following := self._next()):
+                    self._start(following)
                 time.sleep(POLL)
                 self._look()
         except BaseException as error:

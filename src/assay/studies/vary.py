@@ -55,8 +55,9 @@ def parse_vary(given: Sequence[str]) -> dict[str, tuple[Value, ...]]:
 
 def axes() -> Iterator[str]:
     """Every axis along which a study may vary, by its dotted name."""
-    for cls, prefix in [(ModelSpec, ""), *((cls, f"{room}.") for room, cls in ROOMS.items())]:
-        yield from _names(cls, prefix)
+    yield from _names(ModelSpec, "")
+    for room, cls in ROOMS.items():
+        yield from _names(cls, f"{room}.")
     yield "objective"
 
 

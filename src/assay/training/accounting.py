@@ -89,7 +89,7 @@ def documents_of(batch: Batch) -> np.ndarray[Any, Any]:
     columns = [np.bincount(flat, minlength=size), np.zeros(size, int), np.zeros(size, int)]
     if decoder is not None:
         columns[1] = np.bincount((row + np.asarray(decoder)).ravel(), minlength=size)
-    prefix = batch.mask.facts.prefix if batch.mask is not None else None
+    prefix = batch.mask.facts.prefix
     if prefix is not None:
         columns[2] = np.bincount(flat[np.asarray(prefix).ravel()], minlength=size)
     table = np.stack(columns, axis=1).reshape(len(ids), most + 1, 3)[:, 1:].reshape(-1, 3)

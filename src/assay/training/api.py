@@ -53,7 +53,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """"done", "failed" or "unfinished"."""
+        """ "done", "failed" or "unfinished"."""
         return "done" if self.folder.done else "failed" if self.folder.failure else "unfinished"
 
     def model(self, device: str = "cpu") -> Transformer:
@@ -138,8 +138,8 @@ def train(
     `assay.train("model.toml", "my_texts/", budget=1e11, learning_rate=2e-3).result["bits_per_byte"]`
 
     Args:
-        spec: a `ModelSpec`, its fields, or a TOML or JSON file. Vocabulary size and special tokens are set from
-            the tokenizer.
+        spec: a `ModelSpec`, its fields, or a SOURCE (a preset's name, a file, a run's folder). Vocabulary size
+            and special tokens are set from the tokenizer.
         data: a `DataSpec`, its fields, or a path to text; "stdlib": the running Python's own prose.
         out: the run's folder; None: `runs/<hash>`.
         objective: what is learned; None: causal LM in a causal decoder, prefix LM in the other families.
@@ -168,9 +168,6 @@ def _model(spec: ModelSpec | dict[str, Any] | str | Path) -> ModelSpec:
         return spec
     if isinstance(spec, dict):
         return ModelSpec.from_dict(spec)
-    path = Path(spec)
-    if path.suffix == ".json":
-        return ModelSpec.from_json(path)
-    if path.suffix == ".toml":
-        return ModelSpec.from_toml(path)
-    raise UserError(f"{spec}: not a description of a model.", "Give a ModelSpec, or a .toml or .json file.")
+    from assay.spec.source import resolve
+
+    return resolve(spec)

@@ -52,9 +52,7 @@ def save_checkpoint(
     folder.keep_checkpoints(1)
 
 
-def load_checkpoint(
-    folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any] | None:
+def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     """Bring model and optimizer to the newest checkpoint's state.
 
     Returns:

@@ -22,7 +22,15 @@ from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.optimizer import adamw
 from assay.training.record import Counters, begin, result
 from assay.training.schedule import factor, warmup_share
-from assay.training.setup import check, curve_windows, default_dtype, first_count, make_loader, pick_device, wants_compiling
+from assay.training.setup import (
+    check,
+    curve_windows,
+    default_dtype,
+    first_count,
+    make_loader,
+    pick_device,
+    wants_compiling,
+)
 from assay.training.signals import Interrupt
 from assay.training.step import gradients, micro_batches, precision, seed_dropout, take_step
 from assay.training.text import Text, load_text, resolve
@@ -100,7 +108,7 @@ class Training:
         first = first_count(self.loader, self.meter)
         self.total = check(self.run, text, self.windows, first)
         self.warmup = warmup_share(run.train.schedule, self._share(first))
-        begin(folder, run.hash, self.run, text.facts, command)
+        begin(folder, run.hash, self.run, text, command)
         self.dtype = run.train.dtype or default_dtype(device)
         self.model: Transformer = build(self.run.model, seed=run.seed, device=device)
         self.model.train()

@@ -75,5 +75,5 @@ def _allocations(work: Callable[[], Any]) -> list[int] | None:
         work()
     finally:
         threads = _disable_profiler_legacy()
-    events = (event for thread in threads for event in thread)
+    events: list[Any] = [event for thread in threads for event in thread]
     return [event.cpu_memory_usage() for event in events if event.kind() == "memory_alloc"]

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from assay.errors import UserError
-from assay.runs import RunFolder, provenance
+from assay.runs import RunFolder, disk_guard, provenance
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount
+from assay.training.text import Text
 
 __all__ = ["Counters", "begin", "result"]
 
@@ -48,19 +49,20 @@ class Counters:
         return asdict(self)
 
 
-def begin(folder: RunFolder, name: str, run: RunSpec, data: dict[str, Any], command: str | None) -> None:
-    """Write `run.json` and `spec.json`, unless this very run has begun here.
+def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str | None) -> None:
+    """Write `run.json`, `spec.json` and the tokenizer, unless this very run has begun here.
 
     Args:
         folder: where.
         name: hash of the run as it was described, before the vocabulary was set from the tokenizer.
         run: the run with its vocabulary.
-        data: facts of the text.
+        text: the data.
         command: what does the run again; None: this process's command.
 
     Raises:
         UserError: the folder holds another run, or the same on another text.
     """
+    data = text.facts
     if (folder.path / "run.json").is_file():
         there = folder.read_json("run.json")
         if there.get("hash") != name:
@@ -75,6 +77,8 @@ def begin(folder: RunFolder, name: str, run: RunSpec, data: dict[str, Any], comm
             )
         return
     found = provenance(command)
+    with disk_guard(folder.path, 0):
+        text.tokenizer.save(folder.path)
     folder.write_json("spec.json", run.model.to_dict(full=True))
     folder.write_json(
         "run.json",
