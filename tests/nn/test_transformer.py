@@ -215,6 +215,11 @@ def test_embedding_scale_and_token_types() -> None:
     close(record.values["encoder.embedding"] - model.embed(ids), model.encoder.token_types.weight[0].expand(2, 7, 32), 1e-5)
 
 
+def test_token_types_beside_two_rows_of_positions() -> None:
+    model = made(small(positions={"kind": "learned", "axes": 2}, embedding={"token_types": 1}))
+    assert run(model, tokens(2, 7)).shape == (2, 7, 32)
+
+
 def test_states_are_embeddings_then_every_layer_and_the_norm_last() -> None:
     model, ids = made(small(layers=3)), tokens(2, 7)
     record = Record(lambda name: name.endswith((".in", ".out", "embedding", "final")) and name.count(".") < 4)

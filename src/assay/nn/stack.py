@@ -117,7 +117,7 @@ class Stack(nn.Module):
         elif say.kind is PositionKind.sinusoidal:
             x = x + sinusoids(ids, self.spec.width, say.theta).to(x.dtype)
         if self.token_types is not None:
-            x = x + self.token_types(torch.zeros_like(ids) if types is None else types)
+            x = x + self.token_types(ids.new_zeros(x.shape[:2]) if types is None else types)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         return F.dropout(x, self.spec.embedding.dropout, self.training)
