@@ -139,8 +139,7 @@ def run(
         steps=steps,
     )
     folder = out if out is not None else Path("runs") / wanted.hash
-    if not resume and (folder / "run.json").is_file():
-        raise UserError(f"{folder}: holds a run.", "Go on with it with --resume, or give another --out.")
+    refuse_another(folder, wanted, resume)
     check_memory(wanted)
 
     from assay.cli.train_view import TrainingLine, summary
@@ -152,6 +151,25 @@ def run(
     summary(folder, outcome)
     if outcome["status"] == "diverged":
         raise typer.Exit(1)
+
+
+def refuse_another(folder: Path, wanted: RunSpec, resume: bool) -> None:
+    """Keep a run from being taken for another.
+
+    Raises:
+        UserError: the folder holds a run and is not to be resumed, or holds another than the one wanted.
+    """
+    from assay.runs import RunFolder
+
+    if not (folder / "run.json").is_file():
+        return
+    if not resume:
+        raise UserError(f"{folder}: holds a run.", "Go on with it with --resume, or give another --out.")
+    if RunFolder(folder).read_json("run.json").get("hash") != wanted.hash:
+        raise UserError(
+            f"{folder}: holds another run than these options describe.",
+            "Give the options that it was begun with (run.json has the command), or another --out.",
+        )
 
 
 def given(**fields: Any) -> dict[str, Any]:
