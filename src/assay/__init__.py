@@ -14,11 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from assay.errors import UserError as UserError
     from assay.generation.build import build as build
     from assay.generation.model import Model as Model
+    from assay.published.load import load as load
     from assay.runs import RunFolder as RunFolder
     from assay.runs import StudyFolder as StudyFolder
     from assay.spec.data import DataSpec as DataSpec
@@ -44,7 +43,7 @@ _WHERE = {
     "DataSpec": "assay.spec.data",
     "Mask": "assay.spec.masks",
     "MaskFacts": "assay.spec.masks",
-    "Model": "assay.generation.model",
+    "Model": "assay.published.load",
     "ModelSpec": "assay.spec.model",
     "ObjectiveSpec": "assay.spec.objective",
     "Run": "assay.training.api",
@@ -56,8 +55,9 @@ _WHERE = {
     "TokenizerSpec": "assay.spec.data",
     "TrainSpec": "assay.spec.training",
     "UserError": "assay.errors",
-    "build": "assay.generation.build",
+    "build": "assay.published.load",
     "compare": "assay.studies.compare",
+    "load": "assay.published.load",
     "preset": "assay.spec.published",
     "presets": "assay.spec.published",
     "resolve": "assay.spec.source",
@@ -65,56 +65,7 @@ _WHERE = {
 }
 """Public name to the module it lives in."""
 
-__all__ = [*_WHERE, "__version__", "load"]  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def load(
-    source: str | Path, *, dtype: str = "float32", device: str = "cpu", hint: dict[str, Any] | None = None
-) -> Model:
-    """A trained model from its folder, ready for evaluation.
-
-    Args:
-        source: a run's folder (its newest checkpoint), or one that `Model.save` wrote.
-        dtype: of the weights.
-        device: where they live.
-        hint: what a published format leaves open; assay's own leave nothing open.
-
-    Raises:
-        UserError: no such folder, one without weights, or damaged files.
-    """
-    from pathlib import Path
-
-    from assay.errors import UserError
-    from assay.spec.source import resolve
-
-    folder = Path(source)
-    spec = resolve(str(source))
-    if hint is not None:
-        raise UserError(f"hint = {hint!r}: {folder} is assay's own format, which needs none.", "Leave it out.")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: describes a model and holds no weights.", "assay.build makes a fresh one.")
-    if (folder / "model.safetensors").is_file():
-        from assay.generation.saving import read_assay
-
-        return read_assay(folder, dtype=dtype, device=device, tokenizer=_tokenizer(folder))
-    from assay.generation.build import build
-    from assay.runs import RunFolder
-    from assay.training.checkpoint import load_weights
-
-    run = RunFolder.open(folder)
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise UserError(f"{folder}: has no checkpoint yet.", "Train it further with --resume.")
-    model = build(spec, dtype=dtype, device=device, tokenizer=_tokenizer(folder))
-    load_weights(run.checkpoint(steps[-1]), model.transformer)
-    return model
-
-
-def _tokenizer(folder: Path) -> Any:
-    """The tokenizer that lies in a folder, or None."""
-    from assay.data.tokenizer import FILE, load_tokenizer
-
-    return load_tokenizer(folder) if (folder / FILE).is_file() else None
+__all__ = [*_WHERE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
