@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 
@@ -51,7 +52,7 @@ def test_picture_holds_what_the_equation_holds(spec: ModelSpec) -> None:
     pictures = blocks_of(spec)
     for picture in pictures:
         stack = "encoder" if picture.title.startswith("Encoder") or spec.stacks == ("encoder",) else "decoder"
-        layer = int(picture.title.split("layers ")[1].split("-")[0]) if ", layers " in picture.title else 0
+        layer = int(re.findall(r"layers? (\d+)", picture.title)[0]) if re.search(r", layers? \d", picture.title) else 0
         plan = block_plan(spec, stack, layer)
         drawing = picture.drawing
         slots = [slot for step in plan.steps for slot in (step.before, step.after)]

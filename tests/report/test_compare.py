@@ -132,6 +132,16 @@ def test_each_distinct_picture_stands_once(page: Page) -> None:
     assert sum(svg.get("class") == "block" for svg in page.all("svg")) == 3
 
 
+def test_pictures_are_named_by_what_their_combinations_share(tmp_path: Path) -> None:
+    vary = {"norm": ["layernorm", "rmsnorm"], "family": ["causal", "prefix", "encoder"]}
+    study = StudySpec.from_dict({"vary": vary, "seeds": 1, "objective": {"kind": "prefix_lm"}})
+    write_study(tmp_path, study)
+    text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "Self-attention: causal or prefix family prefix" in text
+    assert "Self-attention: causal family causal" in text
+    assert "Block, 6 layers norm layernorm" in text
+
+
 def test_text_from_data_cannot_become_markup(tmp_path: Path) -> None:
     study = write_study(tmp_path, StudySpec.from_dict({"vary": {"placement": ["pre", "post"]}, "seeds": 2}))
     for run in study.runs():

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tests.report.synthetic import grid, row, write_study
 
-from assay.report.findings import compared, failures, headline, held_equal, matching, state
+from assay.report.findings import axis_findings, compared, failures, headline, held_equal, matching, state
 from assay.report.rows import Row, aggregate, differences, effects
 from assay.report.study import load
 from assay.runs import RunFolder
@@ -10,7 +10,8 @@ from assay.spec.study import StudySpec
 
 
 def said(rows: list[Row]) -> str:
-    return " ".join(headline(rows, differences(rows), effects(rows)))
+    by_axis = effects(rows)
+    return " ".join([*headline(rows, differences(rows), several=bool(by_axis)), *axis_findings(by_axis)])
 
 
 def test_a_clear_winner_is_named_with_its_distance() -> None:
@@ -43,8 +44,8 @@ def test_mixed_verdicts_name_both_sides() -> None:
 
 def test_axes_are_told_one_by_one() -> None:
     text = said(grid())
-    assert "Averaged over the rest: by norm, " in text
-    assert "by placement, pre is lowest, 0.4" in text
+    assert "By norm: " in text and "is not told apart from" in text
+    assert "By placement: pre is lowest, 0.4" in text
 
 
 def test_what_is_equal_is_measured(study_folder: Path) -> None:

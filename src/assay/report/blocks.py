@@ -64,7 +64,7 @@ def blocks_of(spec: ModelSpec) -> list[BlockPicture]:
         for layers in groups.values():
             name = f"{stack.capitalize()} block" if two else "Block"
             count = f"{len(layers)} layer{'s' * (len(layers) > 1)}"
-            where = f", layers {ranges([n for n, _ in layers])}" if len(groups) > 1 else f", {count}"
+            where = f", {ranges([n for n, _ in layers])}" if len(groups) > 1 else f", {count}"
             pictures.append(_picture(name + where, [plan for _, plan in layers], spec, stack))
     return pictures
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from assay.report import charts
 from assay.report.blocks import blocks_of
-from assay.report.findings import compared, failures, headline, held_equal, matching, state
+from assay.report.findings import axis_findings, compared, failures, headline, held_equal, matching, state
 from assay.report.format import count, listed, memory
 from assay.report.html import picture, render
 from assay.report.masks import masks_of
 from assay.report.masks import svg as mask_svg
 from assay.report.rows import Row, aggregate, differences, effects, results
-from assay.report.study import FINISHED, UNFINISHED, WAITING, StudyData, load
+from assay.report.study import FINISHED, UNFINISHED, WAITING, Combination, StudyData, load
 from assay.runs import StudyFolder, write_text
 from assay.spec.parameters import PARTS
 
@@ -55,7 +55,8 @@ def page(data: StudyData) -> str:
         title=shared or (f"Comparison by {listed(axes)}" if axes else "One model"),
         when=_when(data),
         state=state(data),
-        finding=headline(rows, pairs, by_axis),
+        finding=headline(rows, pairs, several=bool(by_axis)),
+        axes=axis_findings(by_axis),
         compared=compared(data),
         failures=failures(data),
         unfinished=_unfinished(data),
@@ -91,9 +92,9 @@ def _safe(chart: charts.Chart | None) -> dict[str, Any] | None:
 
 def _pictures(data: StudyData, what: str) -> list[dict[str, Any]]:
     """Each distinct picture once, with the combinations that it stands for."""
-    found: dict[tuple[str, str], list[str]] = {}
-    models = [(combination.name, combination.model) for combination in data.combinations]
-    for name, model in models:
+    found: dict[tuple[str, str], list[Combination]] = {}
+    known = [(combination, combination.model) for combination in data.combinations]
+    for combination, model in known:
         if model is None:
             continue
         if what == "masks":
@@ -101,17 +102,28 @@ def _pictures(data: StudyData, what: str) -> list[dict[str, Any]]:
         else:
             drawn = [(p.title, p.svg()) for p in blocks_of(model)]
         for item in drawn:
-            found.setdefault(item, []).append(name)
+            found.setdefault(item, []).append(combination)
+    everyone = [combination for combination, model in known if model]
     return [
-        {"title": title, "svg": picture(svg), "names": _who(names, len(models))}
-        for (title, svg), names in found.items()
+        {"title": title, "svg": picture(svg), "names": _who(group, everyone)} for (title, svg), group in found.items()
     ]
 
 
-def _who(names: list[str], total: int) -> str:
-    if total == 1:
-        return ""
-    return f"all {total} combinations" if len(names) == total else "; ".join(names)
+def _who(group: list[Combination], everyone: list[Combination]) -> str:
+    """The combinations of a group, by what they share where that says it all, else one by one."""
+    if len(group) == len(everyone):
+        return f"all {len(everyone)} combinations" if len(everyone) > 1 else ""
+    axes = list(group[0].labels)
+    values = {axis: {combination.labels.get(axis) for combination in group} for axis in axes}
+    alike = [c for c in everyone if all(c.labels.get(axis) in values[axis] for axis in axes)]
+    if len(axes) < 2 or len(alike) != len(group):
+        return "; ".join(combination.name for combination in group)
+    said = []
+    for axis in axes:
+        order = list(dict.fromkeys(c.labels[axis] for c in everyone if c.labels.get(axis) in values[axis]))
+        if len(order) < len({c.labels.get(axis) for c in everyone}):
+            said.append(f"{axis} {listed(order, 'or')}")
+    return ", ".join(said)
 
 
 def _unfinished(data: StudyData) -> list[str]:

@@ -40,17 +40,20 @@ def compared(data: StudyData) -> str:
     return f"{varied}. {each[0].upper()}{each[1:]} of each combination."
 
 
-def headline(rows: list[Row], pairs: list[Pair], by_axis: dict[str, list[Pair]] | None = None) -> list[str]:
-    """The finding in a few sentences; it claims no more than the intervals do.
+def headline(rows: list[Row], pairs: list[Pair], *, several: bool = False) -> list[str]:
+    """The finding in one or two sentences; it claims no more than the intervals do.
 
     Args:
         rows: the combinations.
         pairs: their differences.
-        by_axis: what each axis does by itself, where several vary (`rows.effects`).
+        several: whether several axes vary, so that `axis_findings` follows and this may be short.
     """
-    said = _best(rows, pairs)
-    axes = [f"by {axis}, {_axis(found)}" for axis, found in (by_axis or {}).items() if found]
-    return [*said, f"Averaged over the rest: {'; '.join(axes)}."] if axes else said
+    return _best(rows, pairs, several)
+
+
+def axis_findings(by_axis: dict[str, list[Pair]]) -> list[str]:
+    """What each axis does by itself, a sentence each (`rows.effects`); none where one axis varies."""
+    return [f"By {axis}: {_axis(found)}." for axis, found in by_axis.items() if found]
 
 
 def _axis(pairs: list[Pair]) -> str:
@@ -66,7 +69,7 @@ def _axis(pairs: list[Pair]) -> str:
     return f"{said} and is {_gaps(apart)}" if apart else said
 
 
-def _best(rows: list[Row], pairs: list[Pair]) -> list[str]:
+def _best(rows: list[Row], pairs: list[Pair], several: bool) -> list[str]:
     """The combination with the lowest loss, and which others it is told apart from."""
     done = [row for row in rows if row.bits_per_byte]
     best = min(done, key=lambda row: row.bits_per_byte.estimate)  # type: ignore[union-attr]
@@ -88,8 +91,11 @@ def _best(rows: list[Row], pairs: list[Pair]) -> list[str]:
     if n < MINIMUM_REPEATS:
         few = f"{n} shared seed{'s' * (n != 1)} {'is' if n == 1 else 'are'} too few to tell it from the others"
         return [f"{best.name} has the lowest mean, {reached}, but {few}."]
-    said = [f"{best.name} has the lowest mean, {reached}, but is not told apart from {_close(close)} at {_seeds(n)}."]
-    if apart:
+    others_close = f"is not told apart from {_close(close, several)} at {_seeds(n)}"
+    said = [f"{best.name} has the lowest mean, {reached}, but {others_close}."]
+    if apart and several:
+        said.append(f"It is told apart from {len(apart)}.")
+    elif apart:
         said.append(f"It is told apart from the rest: {_gaps(apart)}.")
     return said
 
@@ -109,7 +115,9 @@ def _gaps(pairs: list[Pair]) -> str:
     )
 
 
-def _close(pairs: list[Pair]) -> str:
+def _close(pairs: list[Pair], several: bool = False) -> str:
+    if several and len(pairs) > 1:
+        return f"{len(pairs)} others"
     if len(pairs) <= LISTED:
         return listed([f"{pair.second.name} ({_gap(pair.difference)} higher)" for pair in pairs], "or")
     return f"{len(pairs)} others, {pairs[0].second.name} the nearest ({_gap(pairs[0].difference)} higher),"

@@ -91,7 +91,7 @@ def masks_of(spec: ModelSpec, length: int = 12, prefix: int | None = None) -> li
         for window, at in layers.items():
             shown = length if window is None else max(length, min(2 * window, 24))
             mask = mask_of(spec, stack, shown, prefix, layer=at[0])  # type: ignore[arg-type]
-            where = "" if len(layers) == 1 else f", layers {ranges(at)}"
+            where = "" if len(layers) == 1 else f", {ranges(at)}"
             pictures.append(MaskPicture(f"{name}{where}: {describe(mask.rule)}", mask, shown, shown))
     return pictures
 
@@ -189,11 +189,12 @@ def svg(mask: Mask | Rule, queries: int, keys: int | None = None, *, title: str 
 
 
 def ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] as '0-2, 5'."""
+    """[0, 1, 2, 5] as 'layers 0-2, 5'."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] + 1 == number:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"layer{'s' * (len(numbers) > 1)} {said}"
