@@ -75,7 +75,7 @@ def test_a_dry_run_needs_no_torch() -> None:
         (("study.toml", "--spec", "tiny"), "are both given"),
         (("--match", "time"), "match = 'time'"),
         (("--budget", "-1"), "budget = -1.0"),
-        (("--seeds", "0"), "x>=1"),
+        (("--seeds", "0"), "--seeds"),
         (("--resume", "--out", "nowhere"), "there is no study to resume"),
         (("--data", "nowhere"), "nowhere"),
     ],
