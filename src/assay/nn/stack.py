@@ -169,6 +169,8 @@ class Stack(nn.Module):
         distance = torch.arange(keys, device=device)[None, :] - q[:, None]
         if table is None:
             slopes = alibi_slopes(self.spec.heads(self.stack)).to(device)
+            if say.scaled_bias:
+                slopes = slopes * self.spec.attention_scale(self.stack, 0)
             causal = is_causal(mask.rule) and self.stack == "decoder"
             steps = distance if causal else -distance.abs()
             return slopes[None, :, None, None] * steps

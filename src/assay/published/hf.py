@@ -12,7 +12,8 @@ from assay.spec.model import ModelSpec
 from assay.spec.parts import RopeScaling
 
 __all__ = [
-    "activation", "heads_of", "llama_heads", "rope", "rope_fields", "tokens", "tokens_of", "window_layers", "windows",
+    "SPELLED", "activation", "heads_of", "layer_types", "llama_heads", "rope", "rope_fields", "tokens", "tokens_of",
+    "window_layers", "windows",
 ]  # fmt: skip
 
 ACTIVATIONS = {
@@ -186,11 +187,17 @@ def heads_of(spec: ModelSpec) -> Fields:
     }
 
 
-def windows(config: Config, size: int | None, layers: Sequence[int] | None) -> Fields:
+def windows(size: int | None, layers: Sequence[int] | None) -> Fields:
     """A sliding window of a size in some layers (None: in all)."""
     if size is None or (layers is not None and not layers):
         return {}
     return {"window": size} if layers is None else {"window": size, "window_layers": list(layers)}
+
+
+def layer_types(spec: ModelSpec) -> list[str]:
+    """The way back of `window_layers`."""
+    seen = (spec.window(layer) for layer in range(spec.layers))
+    return ["full_attention" if window is None else "sliding_attention" for window in seen]
 
 
 def window_layers(config: Config, count: int) -> list[int] | None:

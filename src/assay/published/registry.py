@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "families", "recognise"]
 
-FAMILIES = ("llama",)
+FAMILIES = ("llama", "mistral", "qwen", "gemma", "olmo", "gpt2", "bloom", "falcon", "baichuan", "meta")
 """The files of this room that hold families, each as `FAMILIES`. Exports try them in this order."""
 
 

@@ -62,7 +62,8 @@ def choose(spec: ModelSpec, family: Family | None = None) -> tuple[Family, Field
             nearest = candidate, odd
     assert nearest is not None
     near, odd = nearest
-    fields = ", ".join(_told(spec, name) for name in odd)
+    said = [name for name in odd if _value(spec, name) is not None]  # what follows from another field is no news
+    fields = ", ".join(_told(spec, name) for name in said or odd)
     raise UserError(
         f"format hf: no published family can express this model. Nearest is {near.name}; in the way: {fields}.",
         'Change these fields before training, or save with format="assay".',
@@ -71,11 +72,15 @@ def choose(spec: ModelSpec, family: Family | None = None) -> tuple[Family, Field
 
 def _told(spec: ModelSpec, name: str) -> str:
     """A field with its value, as the spec has it."""
+    value = _value(spec, name)
+    return f"{name} = {value}" if isinstance(value, str | int | float) else name
+
+
+def _value(spec: ModelSpec, name: str) -> object:
     value: object = spec
     for part in name.split("."):
         value = getattr(value, part, None)
-    plain = isinstance(value, str | int | float)
-    return f"{name} = {value}" if plain else name
+    return value
 
 
 def _named(family: Family, config: Fields) -> Fields:

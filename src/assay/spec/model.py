@@ -209,6 +209,10 @@ def _check_positions(spec: ModelSpec) -> None:
     for field in ("scaling", "xpos"):
         if getattr(positions, field) and not rope:
             raise ValueError(f"positions.{field}: belongs to rope, not {positions.kind}; leave it out")
+    if positions.scaled_bias and positions.kind is not PositionKind.alibi:
+        raise ValueError(f"positions.scaled_bias: belongs to alibi, not {positions.kind}; leave it out")
+    if positions.scaled_bias and spec.attention.scale_by_layer:
+        raise ValueError("positions.scaled_bias: one bias serves all layers; leave attention.scale_by_layer out")
     scaling = positions.scaling
     if scaling and scaling.kind in ("llama3", "yarn", "dynamic") and not scaling.original_length:
         raise ValueError(f"positions.scaling.original_length: {scaling.kind} needs the length trained before")

@@ -156,6 +156,8 @@ class PositionSpec(Part):
     """xPos: the decay's scale base."""
     half_frequencies: bool = False
     """RoPE: frequencies rounded to float16 first, as the GLM code does."""
+    scaled_bias: bool = False
+    """ALiBi: the slopes are multiplied by the attention's scale too (Falcon RW)."""
     buckets: Annotated[int, Field(ge=2)] = 32
     """Relative bias: number of buckets."""
     max_distance: Count = 128
