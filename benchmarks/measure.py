@@ -2,8 +2,8 @@
 
     python benchmarks/measure.py --size 11M --out 11M.json
 
-Every round calls each contender once, so drift and noise of the machine hit all of them alike; what is reported are medians of the
-ratios within a round, with their quartiles.
+Every round calls each contender once, so drift and noise of the machine hit all of them alike; what is
+reported are medians of the ratios within a round, with their quartiles.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 def interleave(
     contenders: dict[str, Callable[[], Any]], seconds: float = 20.0, warmup: int = 3, least: int = 5
 ) -> dict[str, list[float]]:
-    """Seconds per call, round robin over the contenders, for about `seconds` in all and at least `least` rounds."""
+    """Seconds per call, round robin, for about `seconds` in all and at least `least` rounds."""
     for call in contenders.values():
         for _ in range(warmup):
             call()
@@ -73,10 +74,10 @@ def best_time(call: Callable[[], Any], seconds: float = 0.25, least: int = 5) ->
 
 
 def matmul_limit(products: Sequence[Product], seconds: float = 0.25) -> float:
-    """Seconds that the products of one training step take alone in torch, each at its own shape, best of many calls.
+    """Seconds that the products of one step take alone in torch, each at its own shape, best of many calls.
 
-    Of each (rows, inputs, outputs, count): forward x w^T, the input's gradient dy w, the weight's gradient dy^T x, written into
-    tensors that exist already.
+    Of each (rows, inputs, outputs, count): forward x w^T, the input's gradient dy w, the weight's gradient
+    dy^T x, written into tensors that exist already.
     """
     total = 0.0
     for rows, inputs, outputs, count in products:
@@ -89,7 +90,7 @@ def matmul_limit(products: Sequence[Product], seconds: float = 0.25) -> float:
 
 
 def attention_limit(size: peers.Size, seconds: float = 0.25) -> float:
-    """Seconds of attention's own products (scores and mix, with all four gradients) over all pairs, as batched products."""
+    """Seconds of attention's own products (scores, mix, their four gradients) over all pairs."""
     n, s, d = size.batch * size.heads, size.length, size.width // size.heads
     q, k, p = torch.randn(n, s, d), torch.randn(n, s, d), torch.randn(n, s, s)
     scores, mixed = torch.empty_like(p), torch.empty_like(q)
@@ -107,7 +108,7 @@ def square_rate(n: int = 2048, seconds: float = 1.0) -> float:
 
 
 def flops(size: peers.Size, pairs: float = 0.5) -> float:
-    """FLOPs of one training step; `pairs` is the share of (query, key) pairs that attention is counted for (causal: 0.5)."""
+    """FLOPs of one step; `pairs` is the share of (query, key) pairs counted for attention (causal: 0.5)."""
     weights = sum(2 * m * k * n * count for m, k, n, count in size.linears())
     attention = pairs * 4 * size.batch * size.length**2 * size.width * size.layers
     return 3 * (weights + attention)
@@ -129,14 +130,16 @@ def limits(size: peers.Size) -> dict[str, float]:
 
 
 def summary(times: dict[str, list[float]], limit: dict[str, float], reference: str) -> dict[str, Any]:
-    """Per contender: seconds, ratio to the reference within a round (above 1: faster), and fractions of each limit."""
+    """Per contender: seconds, ratio to the reference within a round (above 1: faster), share of each limit."""
     out: dict[str, Any] = {}
     for name, values in times.items():
         seconds = quartiles(values)
         out[name] = {
             "seconds": seconds,
             "speed_ratio": quartiles([r / v for r, v in zip(times[reference], values, strict=True)]),
-            "fraction": {k: v / seconds["median"] for k, v in limit.items() if k != "square_flops_per_second"},
+            "fraction": {
+                k: v / seconds["median"] for k, v in limit.items() if k != "square_flops_per_second"
+            },
             "rounds": len(values),
         }
     return out
@@ -171,16 +174,21 @@ def main() -> None:
             start = clock()
             loss = step().item()
             compile_seconds[name] = clock() - start
-            print(f"{name}: {sizes[name]:,} parameters, loss {loss:.3f}, first step {compile_seconds[name]:.1f} s", file=sys.stderr)
+            took = compile_seconds[name]
+            print(f"{name}: {sizes[name]:,} parameters, loss {loss:.3f}, first step {took:.1f} s", file=sys.stderr)
             contenders[name] = step
     before = limits(size)
     times = interleave(contenders, args.seconds)
     after = limits(size)
     best = {k: (max if k == "square_flops_per_second" else min)(before[k], after[k]) for k in before}
     result = {
-        "size": vars(size) if hasattr(size, "__dict__") else {},
+        "size": asdict(size),
         "torch": torch.__version__,
-        "machine": {"processor": platform.processor() or platform.machine(), "cpus": len(os.sched_getaffinity(0))},
+        "clock": clock.__name__,
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)),
+        },
         "parameters": sizes,
         "first_step_seconds": compile_seconds,
         "limit": best,

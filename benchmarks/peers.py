@@ -1,8 +1,8 @@
-"""Peers: the same LLaMA-like decoder as transformers, litgpt and x-transformers build it, each as one training step.
+"""Peers: one LLaMA-like decoder as transformers, litgpt and x-transformers build it, each as a training step.
 
-A training step is forward, mean cross-entropy over every position, backward, AdamW, and clearing the gradients. All peers get the same
-shapes, float32, no biases, RMSNorm, rotary positions over the whole head width, SwiGLU, untied head. `parameters` lets a caller check
-that the sizes agree before anything is timed.
+A training step is forward, mean cross-entropy over every position, backward, AdamW, and clearing the
+gradients. All peers get the same shapes, float32, no biases, RMSNorm, rotary positions over the whole head
+width, SwiGLU, untied head. `parameters` lets a caller check that the sizes agree before anything is timed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Size:
-    """One model shape with its batch; `vocab_size` is chosen so that the total is the size that the name says."""
+    """One model shape with its batch; `vocab_size` makes the total the size that the name says."""
 
     name: str
     layers: int
@@ -37,7 +37,7 @@ class Size:
         return self.batch * self.length
 
     def linears(self) -> list[tuple[int, int, int, int]]:
-        """(rows, inputs, outputs, how many) of every weight product in one forward pass, the head included."""
+        """(rows, inputs, outputs, how many) of every weight product of a forward pass, head included."""
         m, d, h = self.tokens, self.width, self.hidden
         return [
             (m, d, d, 4 * self.layers),
@@ -56,7 +56,7 @@ SIZES = {
 
 
 def build_transformers(size: Size) -> nn.Module:
-    """transformers' LlamaForCausalLM with scaled-dot-product attention."""
+    """The transformers package's LlamaForCausalLM with scaled-dot-product attention."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -76,7 +76,7 @@ def build_transformers(size: Size) -> nn.Module:
 
 
 def build_litgpt(size: Size) -> nn.Module:
-    """litgpt's GPT (fused query-key-value projection) as its LLaMA configurations set it."""
+    """The GPT of litgpt (fused query-key-value projection) as its LLaMA configurations set it."""
     from litgpt.model import GPT, Config
 
     config = Config(
@@ -97,7 +97,7 @@ def build_litgpt(size: Size) -> nn.Module:
 
 
 def build_x_transformers(size: Size) -> nn.Module:
-    """x-transformers' TransformerWrapper with the options that make it LLaMA-like, and SDPA (`attn_flash`)."""
+    """The x-transformers TransformerWrapper, set to be LLaMA-like, with SDPA (`attn_flash`)."""
     from x_transformers import Decoder, TransformerWrapper
 
     return TransformerWrapper(
@@ -130,7 +130,7 @@ BUILDERS: dict[str, Callable[[Size], nn.Module]] = {
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList | None:
-    """The list of decoder blocks, where the model is such a list (x-transformers' is not: its layers are pairs inside one loop)."""
+    """The list of decoder blocks, where there is one (x-transformers loops over pairs instead)."""
     for path in ("model.layers", "transformer.h"):
         node: Any = model
         for part in path.split("."):
@@ -147,15 +147,16 @@ def parameters(model: nn.Module) -> int:
 
 def batch_of(size: Size, seed: int = 0) -> tuple[Tensor, Tensor]:
     """(inputs, targets), both [batch, length], the targets one position ahead."""
-    ids = torch.randint(0, size.vocab_size, (size.batch, size.length + 1), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, size.vocab_size, (size.batch, size.length + 1), generator=generator)
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
 def training_step(model: nn.Module, size: Size, compiled: str = "no") -> Callable[[], Tensor]:
     """One whole step as a callable that returns the loss.
 
-    `compiled`: "no" (eager), "whole" (torch.compile of the model) or "blocks" (torch.compile of each block's forward; one graph serves
-    all blocks). Raises ValueError for "blocks" where the model has no list of blocks.
+    `compiled`: "no" (eager), "whole" (torch.compile of the model) or "blocks" (torch.compile of each block's
+    forward). Raises ValueError for "blocks" where the model has no list of blocks.
     """
     model.train()
     inputs, targets = batch_of(size)
