@@ -130,7 +130,7 @@ def limits(size: peers.Size) -> dict[str, float]:
 
 
 def summary(times: dict[str, list[float]], limit: dict[str, float], reference: str) -> dict[str, Any]:
-    """Per contender: seconds, ratio to the reference within a round (above 1: faster), share of each limit."""
+    """Per contender: seconds, ratio to the reference within a round (above 1: faster), limits' shares."""
     out: dict[str, Any] = {}
     for name, values in times.items():
         seconds = quartiles(values)
@@ -171,11 +171,11 @@ def main() -> None:
             name = f"{peer}/{'eager' if mode == 'no' else mode}"
             sizes[name] = peers.parameters(model)
             step = peers.training_step(model, size, mode)
-            start = clock()
+            start = time.perf_counter()  # process time would miss the compiler's own processes
             loss = step().item()
-            compile_seconds[name] = clock() - start
+            compile_seconds[name] = time.perf_counter() - start
             took = compile_seconds[name]
-            print(f"{name}: {sizes[name]:,} parameters, loss {loss:.3f}, first step {took:.1f} s", file=sys.stderr)
+            print(f"{name}: {sizes[name]:,} parameters, loss {loss:.3f}, first {took:.1f} s", file=sys.stderr)
             contenders[name] = step
     before = limits(size)
     times = interleave(contenders, args.seconds)
