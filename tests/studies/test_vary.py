@@ -72,6 +72,15 @@ def test_an_axis_given_twice_is_refused() -> None:
         parse_vary(["norm=layer", "norm=rms"])
 
 
+def test_none_means_none_where_a_field_has_no_value_of_that_name() -> None:
+    vary = parse_vary(["attention.kv_heads=none,1", "parallel=none,one_norm", "placement.skip=none,stream"])
+    runs = StudySpec(vary=vary, seeds=1).runs()
+    assert {run.model.attention.kv_heads for run in runs} == {None, 1}
+    assert {run.model.parallel.value for run in runs} == {"none", "one_norm"}
+    assert {run.model.placement.skip for run in runs} == {None, "stream"}
+    assert runs[0].labels["attention.kv_heads"] == "none"
+
+
 def test_every_axis_parses_and_reaches_the_runs() -> None:
     known = list(axes())
     assert len(known) > 60 and len(set(known)) == len(known)

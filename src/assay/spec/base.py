@@ -134,7 +134,7 @@ def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any, *, 
     if part is None:
         if rest:
             raise UserError(f"{whole or path}: {head} is a single value and has no fields of its own.")
-        fields[head] = value
+        fields[head] = None if value == "none" and admits_none(cls, head) else value
         return
     if rest:
         inner = fields.get(head)
@@ -145,6 +145,19 @@ def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any, *, 
         fields[head] = {**fields[head], part.shorthand: value}
     else:
         fields[head] = value
+
+
+def admits_none(cls: type[Part], field: str) -> bool:
+    """Whether "none", which TOML and command lines write for want of a null, means None in a field.
+
+    It does where the field may be None and has no value of its own that is called none.
+    """
+    import typing
+    from enum import Enum
+
+    kinds = typing.get_args(cls.model_fields[field].annotation)
+    named = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)]
+    return type(None) in kinds and str not in kinds and not any("none" in kind.__members__ for kind in named)
 
 
 def part_class(cls: type[Part], field: str) -> type[Part] | None:

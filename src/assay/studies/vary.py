@@ -161,4 +161,5 @@ def _kinds(field: Any) -> set[Any]:
 
 def _admits_none(field: Any) -> bool:
     kinds = _kinds(field)
-    return type(None) in kinds and not any(isinstance(k, type) and issubclass(k, StrEnum) for k in kinds)
+    named = [k for k in kinds if isinstance(k, type) and issubclass(k, StrEnum)]
+    return type(None) in kinds and str not in kinds and not any("none" in k.__members__ for k in named)
