@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from assay.nn.batch import TensorBatch, hidden_at_targets
 from assay.nn.hooks import Tap
@@ -85,8 +84,11 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # what is kept is a gradient already: a second derivative would silently miss it
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if torch.is_grad_enabled():  # create_graph: what is kept is a gradient already, and constant to autograd
+            raise RuntimeError(
+                "The chunked loss has no second derivative; take it through Transformer.logits and cross_entropy."
+            )
         scaled = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.saved_tensors)
         return (*scaled, None, None, None, None)
 
