@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nn.common import close, filled, small
 from torch import Tensor
 
 from assay.nn.attention import Attention, attend, attend_explicitly
@@ -17,7 +18,6 @@ from assay.nn.positions import rotary
 from assay.spec.masks import Causal, Mask, Window
 from assay.spec.parts import PositionSpec
 from assay.spec.placement import NOTHING
-from tests.nn.common import close, filled, small
 
 CAUSAL = Visible(causal=True)
 
@@ -77,14 +77,15 @@ def test_grouped_and_multi_query(kv_heads: int) -> None:
     m, x = attention(kv_heads=kv_heads), stream()
     close(m(x, CAUSAL), reference(m, x))
     full = attention()
-    full.load_state_dict(m.state_dict() | {  # heads repeated by hand
-        f"{name}.weight": getattr(m, name).weight.unflatten(0, (kv_heads, 8)).repeat_interleave(4 // kv_heads, 0).flatten(0, 1)
-        for name in ("k", "v")
-    })  # fmt: skip
+
+    def spread(how: Any) -> dict[str, Tensor]:
+        pieces = {n: getattr(m, n).weight.unflatten(0, (kv_heads, 8)) for n in ("k", "v")}
+        return m.state_dict() | {f"{n}.weight": how(piece).flatten(0, 1) for n, piece in pieces.items()}
+
+    full.load_state_dict(spread(lambda w: w.repeat_interleave(4 // kv_heads, 0)))  # heads repeated by hand
     close(m(x, CAUSAL), full(x, CAUSAL))
     if kv_heads == 2:  # the control: tiling the heads (0 1 0 1) in place of repeating each (0 0 1 1)
-        tiled = {f"{n}.weight": getattr(m, n).weight.unflatten(0, (2, 8)).repeat(2, 1, 1).flatten(0, 1) for n in ("k", "v")}
-        full.load_state_dict(m.state_dict() | tiled)
+        full.load_state_dict(spread(lambda w: w.repeat(2, 1, 1)))
         assert not torch.allclose(m(x, CAUSAL), full(x, CAUSAL), atol=1e-3)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.common import close, filled, small
 from torch import Tensor, nn
 
 from assay.nn.block import Block, Surroundings
@@ -14,7 +15,6 @@ from assay.nn.masks import Visible
 from assay.nn.stack import Stack
 from assay.spec.masks import Bidirectional, Causal, Mask
 from assay.spec.model import ModelSpec, StackName
-from tests.nn.common import close, filled, small
 
 Map = Callable[[Tensor], Tensor]
 DEPTH = 8
@@ -156,7 +156,7 @@ def test_serial_block_is_the_papers_equation(placement: str, layer: int) -> None
     expected = SERIAL[placement](block, x, layer)
     close(block(x, SEE), expected, 1e-6)
     for other, equation in SERIAL.items():  # the control: no two equations agree, where their norms allow to compare
-        same = equation is SERIAL[placement] or {other, placement} <= {"pre", "scaled"} and layer == 0
+        same = equation is SERIAL[placement] or ({other, placement} <= {"pre", "scaled"} and layer == 0)
         if same or placement == "mix" or other == "mix":
             continue
         try:

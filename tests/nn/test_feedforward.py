@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from tests.nn.common import close, filled, small
 from torch import Tensor
 
 from assay.nn.feedforward import ACTIVATIONS, Experts, FeedForward, make_feedforward
 from assay.spec.axes import Activation
 from assay.spec.placement import NOTHING
-from tests.nn.common import close, filled, small
 
 FORMULAS = {
     "relu": lambda x: torch.where(x > 0, x, 0.0),

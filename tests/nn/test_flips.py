@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.nn.common import made, small, tokens
 from torch import Tensor
 
 from assay.nn import Transformer
 from assay.nn.masks import to_device
 from assay.spec.axes import Placement
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument, Window
-from tests.nn.common import made, small, tokens
 
 N = 9
 Reach = np.ndarray

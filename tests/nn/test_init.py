@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.nn.common import small
 from torch import Tensor
 
 from assay.nn import build
 from assay.nn.init import initialize
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
-from tests.nn.common import small
 
 WIDE: dict[str, Any] = {"width": 96, "attention": {"heads": 4, "kv_heads": 2}, "feedforward": {"width": 160}}
 
@@ -91,7 +91,11 @@ def gains(w: dict[str, Tensor], stack: str) -> dict[str, float]:
     """Root mean square over Glorot's, by matrix, in one stack."""
     out = {}
     for letter in ("q", "k", *SCALED):
-        chosen = [x.double() / glorot(x) for n, x in w.items() if n.startswith(f"{stack}.") and n.endswith(f".{letter}.weight")]
+        chosen = [
+            x.double() / glorot(x)
+            for n, x in w.items()
+            if n.startswith(f"{stack}.") and n.endswith(f".{letter}.weight")
+        ]
         values = torch.cat([x.flatten() for x in chosen])
         out[letter] = float(values.square().mean().sqrt())
     return out

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nn.common import close
 from torch import Tensor
 
 from assay.nn.attention import attend, attend_explicitly
@@ -27,7 +28,6 @@ from assay.spec.masks import (
     Table,
     Window,
 )
-from tests.nn.common import close
 
 LEAVES = st.one_of(
     st.sampled_from([Causal(), Bidirectional(), Prefix(), SameDocument(), Padding(), Table()]),
@@ -171,9 +171,7 @@ def test_a_border_off_by_one_is_caught() -> None:
             return k < q
 
     assert not np.array_equal(dense(Mask(Strict()), 5, 5)[0], brute(Mask(Causal()), 1, 5, 5)[0])
-    tables = [
-        dense(Mask(Causal() | Prefix(), MaskFacts(prefix=torch.arange(6)[None] < n)), 6, 6) for n in (2, 3)
-    ]
+    tables = [dense(Mask(Causal() | Prefix(), MaskFacts(prefix=torch.arange(6)[None] < n)), 6, 6) for n in (2, 3)]
     assert not torch.equal(*tables)
 
 

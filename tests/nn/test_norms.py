@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.nn.common import close, filled, scramble
 from torch import Tensor
 
 from assay.nn.norms import Norm
 from assay.spec.parts import NormSpec
-from tests.nn.common import close, filled, scramble
 
 Floats = NDArray[np.float64]
 
@@ -191,8 +191,9 @@ def test_no_norm_changes_nothing() -> None:
 
 def test_a_norm_begins_as_the_plain_normalization() -> None:
     """Gain 1 (or 0 with plus_one), shift 0; scramble above must not hide a wrong start."""
-    from assay.nn import build
     from tests.nn.common import small
+
+    from assay.nn import build
 
     for kind in ({"kind": "layernorm"}, {"kind": "rmsnorm", "plus_one": True}, {"kind": "dyt", "alpha": 0.7}):
         model = build(small(norm=kind, layers=1))

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nn.common import close, made, small, tokens
 from torch import Tensor
 
 from assay.nn.hooks import Record
 from assay.nn.positions import alibi_slopes, relative_buckets, rope_frequencies, rotary, rotate, sinusoids
 from assay.spec.masks import Bidirectional, Causal, Mask
 from assay.spec.parts import PositionSpec
-from tests.nn.common import close, made, small, tokens
 
 SCALINGS: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {
     "default": (None, None),
@@ -226,7 +226,9 @@ def test_alibi_adds_slope_times_distance(heads: int) -> None:
     values = watch(made(spec), "decoder", Mask(Causal()), tokens(2, 9))
     q, k = np.arange(9)[:, None], np.arange(9)[None]
     bias = torch.from_numpy(np.where(k <= q, -(q - k), -np.inf))
-    expected = torch.softmax(values["decoder.blocks.1.attention.scores"] + alibi_slopes(heads)[:, None, None] * bias, -1)
+    expected = torch.softmax(
+        values["decoder.blocks.1.attention.scores"] + alibi_slopes(heads)[:, None, None] * bias, -1
+    )
     close(values["decoder.blocks.1.attention.pattern"], expected, 1e-5)
 
 
@@ -237,7 +239,9 @@ def test_relative_bias_is_t5s(family: str, per_layer: bool) -> None:
     from transformers.models.t5.modeling_t5 import T5Attention
 
     stack = "encoder" if family == "encoder" else "decoder"
-    spec = small(family=family, positions={"kind": "relative", "buckets": 8, "max_distance": 12, "per_layer": per_layer})
+    spec = small(
+        family=family, positions={"kind": "relative", "buckets": 8, "max_distance": 12, "per_layer": per_layer}
+    )
     model, n = made(spec), 14
     mask = Mask(Bidirectional() if stack == "encoder" else Causal())
     values = watch(model, stack, mask, tokens(1, n))

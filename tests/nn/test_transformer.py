@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.nn.common import close, made, small, tokens
 from torch import Tensor
 
 from assay.errors import UserError
@@ -19,7 +20,6 @@ from assay.spec.axes import Family, Parallel, Placement, PositionKind, QKNorm
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Prefix
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
-from tests.nn.common import close, made, small, tokens
 
 FIELDS = st.fixed_dictionaries(
     {
@@ -131,7 +131,9 @@ def test_families_differ_by_their_masks_alone() -> None:
     close(causal.decode(ids, whole).hidden, encoder.encode(ids, Mask(Bidirectional())).hidden, 1e-5)
 
 
-@pytest.mark.parametrize("head", [{}, {"tied": False}, {"bias": True, "softcap": 3.0}, {"normalised": True, "scale": 2.0}])
+@pytest.mark.parametrize(
+    "head", [{}, {"tied": False}, {"bias": True, "softcap": 3.0}, {"normalised": True, "scale": 2.0}]
+)
 def test_logits_where_asked_are_those_of_all(head: dict[str, Any]) -> None:
     model = made(small(head=head), dtype="float64")
     hidden = run(model, tokens(2, 7))
@@ -212,7 +214,11 @@ def test_embedding_scale_and_token_types() -> None:
     expected = model.embedding.weight[ids] * 32**0.5 + model.encoder.token_types.weight[types]
     close(record.values["encoder.embedding"], expected, 1e-6)
     model.encode(ids, Mask(Bidirectional()), tap=record)
-    close(record.values["encoder.embedding"] - model.embed(ids), model.encoder.token_types.weight[0].expand(2, 7, 32), 1e-5)
+    close(
+        record.values["encoder.embedding"] - model.embed(ids),
+        model.encoder.token_types.weight[0].expand(2, 7, 32),
+        1e-5,
+    )
 
 
 def test_token_types_beside_two_rows_of_positions() -> None:
