@@ -95,7 +95,7 @@ def test_runs_without_curves_have_no_chart(study: StudyData) -> None:
 
 
 def test_a_band_wider_than_the_frame_does_not_set_it(tmp_path: Path) -> None:
-    write_study(tmp_path, StudySpec.from_dict({"vary": {"placement": ["pre"]}, "seeds": 2}), noise=0.3)
+    write_study(tmp_path, StudySpec.from_dict({"vary": {"placement": ["pre"]}, "seeds": 3}), noise=0.5)
     chart = charts.loss_by_compute(load(tmp_path).finished)
     labels = [
         float(t.text or 0)
@@ -103,3 +103,18 @@ def test_a_band_wider_than_the_frame_does_not_set_it(tmp_path: Path) -> None:
         if re.fullmatch(r"\d\.\d", t.text or "")
     ]
     assert labels and min(labels) > 0.3 and max(labels) < 8
+
+
+def test_a_band_takes_three_seeds(tmp_path: Path) -> None:
+    for seeds in (2, 3):
+        write_study(tmp_path / str(seeds), StudySpec.from_dict({"vary": {"placement": ["pre"]}, "seeds": seeds}))
+        chart = charts.loss_by_compute(load(tmp_path / str(seeds)).finished)
+        assert chart and ("mark-area" in chart.wide) == (seeds == 3)
+
+
+def test_the_untrained_model_does_not_set_the_frame(study: StudyData) -> None:
+    before = charts.loss_by_compute(study.finished)
+    again = load(study.path)
+    for run in again.runs:
+        run.metrics.insert(0, {"kind": "eval", "step": 0, "flops": 0, "bits_per_byte": 9.0})
+    assert charts.loss_by_compute(again.finished) == before

@@ -19,7 +19,7 @@ import numpy as np
 from assay.report.format import scientific
 from assay.report.rows import Row
 from assay.report.study import Combination
-from assay.stats import mean_band
+from assay.stats import MINIMUM_REPEATS, mean_band
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 """Okabe & Ito's colours, told apart by colour-blind readers; shapes and dashes differ too."""
@@ -49,6 +49,9 @@ def loss_by_compute(combinations: Sequence[Combination]) -> Chart | None:
     values = []
     for combination in combinations:
         values += _banded(combination, "bits_per_byte", lambda row: [(row["flops"], row["bits_per_byte"])])
+    if len([value for value in values if value["x"] > 0]) > 2 * len(combinations):
+        # The untrained model's loss would set the frame and forbid the logarithm; curves speak without it.
+        values = [value for value in values if value["x"] > 0]
     if not values:
         return None
     unit, name = _exponent([value["x"] for value in values])
@@ -185,7 +188,7 @@ def _banded(
     found = []
     for place, middle, bottom, top in zip(x, mean, low, high, strict=True):
         said = f"{combination.name}: {middle:.4g}"
-        value = {"name": combination.name, "x": float(place), "y": float(middle)}
+        value = {"name": combination.name, "x": float(place), "y": float(middle), "n": len(curves)}
         if math.isfinite(bottom):
             value |= {"low": float(bottom), "high": float(top)}
             said += f" [{bottom:.4g}, {top:.4g}]"
@@ -203,8 +206,8 @@ def _bands(
     """Lines with bands, one a combination."""
     import altair as alt
 
-    banded = [value for value in values if "low" in value]
-    # A band of two seeds may be wider than everything else: it is cut at the frame, not allowed to set it.
+    banded = [value for value in values if "low" in value and value["n"] >= MINIMUM_REPEATS]
+    # A wide band is cut at the frame and not allowed to set it; that of two seeds would cover everything.
     domain = _window([value["y"] for value in values], 0.12)
     wild = log and min(value["x"] for value in values) > 0
 

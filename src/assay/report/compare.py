@@ -81,6 +81,7 @@ def page(data: StudyData) -> str:
         seeds=", ".join(map(str, sorted({run.seed for run in data.runs}))),
         toml=data.toml.strip(),
         toml_full=data.spec.to_toml(full=True) if data.spec else "",
+        unread=[c.name for c in data.combinations if c.model is None],
         models=[(c.name, c.model.to_toml(full=True)) for c in data.combinations if c.model],
         version=_versions(data).get("assay", ""),
     )
