@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -173,18 +172,3 @@ def test_every_public_name_is_there() -> None:
     assert set(assay.__all__) <= set(dir(assay))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = assay.nothing
-
-
-def test_load_says_what_is_no_model(tmp_path: Path) -> None:
-    for source, said in {
-        "gpt2": "holds no weights",
-        str(tmp_path): "holds no spec.json",
-        str(tmp_path / "x"): "no such file or folder",
-    }.items():
-        with pytest.raises(UserError, match=said):
-            assay.load(source)
-    (tmp_path / "spec.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds no run\.json"):
-        assay.load(tmp_path)
-    with pytest.raises(UserError, match="hint"):
-        assay.load(tmp_path, hint={"position": "alibi"})
