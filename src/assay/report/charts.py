@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -317,9 +318,11 @@ def _svg(specification: dict[str, Any], title: str, suffix: str) -> str:
 
     specification["config"] = CONFIG
     svg: str = vl_convert.vegalite_to_svg(specification)
-    identity = f"{abs(hash_of(title)):x}{suffix}"
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{identity}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{identity}-\1)", svg)
+    # Vega counts its ids on from chart to chart: numbered anew, equal charts are equal text, and no two charts meet.
+    prefix = f"{zlib.crc32(title.encode()):x}{suffix}"
+    ids = {old: f"{prefix}-{number}" for number, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))}
+    svg = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{ids[found[1]]}"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{ids.get(found[1], found[1])})", svg)
     for index, colour in enumerate(PALETTE):
         svg = re.sub(rf'"{colour}"', f'"var(--c{index + 1},{colour})"', svg, flags=re.IGNORECASE)
     svg = re.sub(r'<path aria-label="([^"]*)"([^>]*?)(?:/>|></path>)', r"<path\2><title>\1</title></path>", svg)
@@ -331,13 +334,6 @@ def _svg(specification: dict[str, Any], title: str, suffix: str) -> str:
     )
     svg = re.sub(r"(<svg[^>]*?)>", lambda found: found.group(1) + attributes, svg, count=1)
     return svg
-
-
-def hash_of(text: str) -> int:
-    """A small number that stands for a text, the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())
 
 
 __all__ = ["PALETTE", "Chart", "final_loss", "learning_curves", "loss_by_compute", "loss_by_position"]
