@@ -203,3 +203,38 @@ def test_a_full_disk_is_one_clear_message_and_keeps_what_was_written(
     assert folder.checkpoint_steps() == [1], "the earlier checkpoint is kept"
     monkeypatch.undo()
     assert train_run(tiny(steps=6), folder)["steps"] == 6
+
+
+def test_where_compiling_fails_the_run_is_eager_and_says_why(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Any) -> None:
+        def stumble(*args: Any, **fields: Any) -> None:
+            raise RuntimeError("the compiler stumbled\nand more")
+
+        for block in model.decoder.blocks:
+            block._compiled_call_impl = stumble
+
+    monkeypatch.setattr(loop, "compile_blocks", broken)
+    folder = RunFolder(tmp_path / "broken")
+    result = train_run(tiny(steps=3, compile=True), folder)
+    assert result["compiled"] == "compiling failed: RuntimeError: the compiler stumbled"
+    assert [row["reason"] for row in folder.metrics() if row["kind"] == "event"] == [result["compiled"]]
+    eager = train_run(tiny(steps=3, compile=False), RunFolder(tmp_path / "eager"))
+    assert result["bits_per_byte"] == eager["bits_per_byte"]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_measures_what_an_eager_one_does_and_resumes(tiny: Tiny, tmp_path: Path) -> None:
+    from assay.nn.compiling import cannot_compile
+
+    if reason := cannot_compile():
+        pytest.skip(reason)
+    run = tiny("prefix", steps=4, compile=True, model={"dropout": 0.0})
+    result = train_run(run, RunFolder(tmp_path / "compiled"))
+    assert result["compiled"] is True
+    eager = train_run(tiny("prefix", steps=4, model={"dropout": 0.0}), RunFolder(tmp_path / "eager"))
+    assert result["bits_per_byte"] == pytest.approx(eager["bits_per_byte"], rel=1e-4)
+    assert result["peak_bytes"] > 0
+    train_run(run, RunFolder(tmp_path / "resumed"), stop=stop_after(2))
+    assert train_run(run, RunFolder(tmp_path / "resumed"))["bits_per_byte"] == result["bits_per_byte"]

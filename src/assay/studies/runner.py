@@ -217,6 +217,9 @@ class _Runner:
         folder = outcome.folder
         if folder.done:
             outcome.status = "done"
+            said = folder.path / "worker.log"
+            if said.is_file() and not said.stat().st_size:
+                said.unlink()
             self._tell(outcome, "finished", result=folder.result)
         elif status == worker.STOPPED or (asked and status == -signal.SIGTERM):
             outcome.status = "stopped"

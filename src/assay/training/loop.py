@@ -235,8 +235,9 @@ class Training:
             try:
                 self._trial()
             except Exception as error:  # whatever the compiler stumbles over, eager does the same work
-                self.at.compiled = f"compiling failed: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-                torch.compiler.set_stance("force_eager")
+                self.at.compiled = f"compiling failed: {_first_line(error)}"
+                for module in self.model.modules():
+                    module._compiled_call_impl = None  # what Module.compile sets
                 self._event({"event": "eager", "reason": self.at.compiled})
         if not self.at.peak_bytes:
             parameters = list(self.model.parameters())
@@ -263,6 +264,10 @@ class Training:
     def _row(self, row: dict[str, Any]) -> None:
         self.folder.append_metrics(row)
         self.progress(row)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _crossed(before: float, after: float, times: int) -> bool:
