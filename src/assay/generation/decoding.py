@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from assay.generation.cache import Cache
+from assay.generation.native import Program, why_not
 from assay.generation.plan import Plan, cache_is_exact
 from assay.nn.transformer import Transformer
 
@@ -32,6 +33,10 @@ class Decoding:
             self.cache = Cache() if cache is None else cache
             reuse(self.cache, plan)
             self.cache.prepare(net, length + new)
+        self.new = new
+        self.native: Program | None = None
+        self.eager_because: str | None = None
+        """Why steps run the modules one by one; None where they run natively, or before the first step."""
 
     def begin(self) -> Float[Tensor, "b v"]:
         """Read the prompt (what of it the cache does not hold yet)."""
@@ -39,12 +44,15 @@ class Decoding:
 
     def step(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b v"]:
         """Read one more token a row."""
+        if self.native is None and self.eager_because is None:
+            self._choose()
         self.ids[:, self.length] = tokens
         self.length += 1
-        return self._read()
+        return self._read() if self.native is None else self.native.step(int(tokens))
 
     def select(self, rows: Int[Tensor, " n"]) -> None:
         """Go on with the given rows, in that order; rows may repeat (beam search)."""
+        assert self.native is None, "beams are several rows"
         self.plan = self.plan.select(rows)
         self.ids = self.ids.index_select(0, rows)
         if self.cache is not None:
@@ -52,9 +60,17 @@ class Decoding:
 
     def finish(self) -> None:
         """Let the cache know which tokens it holds, for a later call."""
+        if self.native is not None:
+            self.native.close()
         if self.cache is not None:
             self.cache.ids = self.ids[:, : self.cache.length].clone()
             self.cache.bounds = bounds(self.plan)
+
+    def _choose(self) -> None:
+        """After the prompt: one native call a token where that is possible."""
+        self.eager_because = why_not(self.net, self.plan, self.cache, self.new)
+        if self.eager_because is None and self.cache is not None:
+            self.native = Program(self.net, self.plan, self.cache, self.ids.shape[1])
 
     def _read(self) -> Tensor:
         start = 0 if self.cache is None else self.cache.length

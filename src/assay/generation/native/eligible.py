@@ -1,0 +1,54 @@
+"""Which generations the native step can run; every other one runs the modules themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from assay.generation.cache import Cache
+from assay.generation.native.library import library
+from assay.generation.plan import Plan, last_row
+from assay.nn.attention import Attention
+from assay.nn.block import Block
+from assay.nn.feedforward import FeedForward
+from assay.nn.norms import Norm
+from assay.nn.stack import Stack
+from assay.nn.transformer import Head, Transformer
+from assay.spec.masks import Causal
+
+KNOWN = (nn.Linear, nn.Embedding, nn.ModuleList, Attention, Block, FeedForward, Norm, Stack, Head)
+WORTH = 8
+"""Tokens from which setting it up pays."""
+
+
+def why_not(net: Transformer, plan: Plan, cache: Cache | None, new: int) -> str | None:
+    """Why the native step cannot, or need not, run this generation; None where it can."""
+    if cache is None:
+        return "without a cache the whole text is computed at every step"
+    if len(plan.ids) != 1:
+        return "several rows share every weight in the library's own products"
+    if new < WORTH:
+        return f"fewer than {WORTH} tokens"
+    facts = plan.mask.facts
+    if last_row(plan.mask.rule) != Causal() or facts.key_mask is not None:
+        return "the newest token does not see all keys"
+    if plan.memory_mask is not None and plan.memory_mask.facts.key_mask is not None:
+        return "the encoder's input is padded"
+    found = unknown(net)
+    return found or library()[1] or None
+
+
+def unknown(net: Transformer) -> str | None:
+    """A part that the native step does not know: of another class, with a hook, or of another type; None: none."""
+    assert net.decoder is not None
+    for module in (net.embedding, net.head, *net.decoder.modules()):
+        # A subclass from elsewhere (an adapter, a quantised layer) may compute something else.
+        ours = type(module).__module__.startswith("assay.nn.") and isinstance(module, KNOWN)
+        if not ours and type(module) not in KNOWN:
+            return f"{type(module).__name__} is not known to it"
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"{type(module).__name__} has a hook"
+    for p in (net.embedding.weight, *net.head.parameters(), *net.decoder.parameters()):
+        if p.dtype != torch.float32 or p.device.type != "cpu" or not p.is_contiguous():
+            return f"weights are {p.dtype} on {p.device}"
+    return None
