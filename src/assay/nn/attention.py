@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.nn.hooks import Tap, touch
+from assay.nn.kernels.linear import Linear
 from assay.nn.masks import Visible
 from assay.nn.norms import Norm
 from assay.nn.positions import Rotary, rotate
@@ -42,10 +43,10 @@ class Attention(nn.Module):
         self.heads, self.kv_heads = spec.heads(stack), spec.kv_heads(stack)
         self.head_width = spec.head_width(stack)
         queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
-        self.q = nn.Linear(spec.width, queries, say.qkv_bias)
-        self.k = nn.Linear(spec.width, keys, say.qkv_bias)
-        self.v = nn.Linear(spec.width, keys, say.qkv_bias)
-        self.o = nn.Linear(queries, spec.width, say.out_bias)
+        self.q = Linear(spec.width, queries, say.qkv_bias)
+        self.k = Linear(spec.width, keys, say.qkv_bias)
+        self.v = Linear(spec.width, keys, say.qkv_bias)
+        self.o = Linear(queries, spec.width, say.out_bias)
         self.per_head = say.qk_norm is QKNorm.head
         self.q_norm = self.k_norm = None
         if say.qk_norm is not QKNorm.none:

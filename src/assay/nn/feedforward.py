@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.nn.hooks import Tap, touch
+from assay.nn.kernels.linear import Linear
 from assay.nn.norms import Norm
 from assay.spec.axes import Activation
 from assay.spec.model import ModelSpec, StackName
@@ -32,9 +33,9 @@ class FeedForward(nn.Module):
         """Args: spec: the model; stack: where; inner: the slot before the output projection."""
         super().__init__()
         say, width = spec.feedforward, spec.feedforward_width(stack)
-        self.gate = nn.Linear(spec.width, width, say.bias) if say.gated else None
-        self.up = nn.Linear(spec.width, width, say.bias)
-        self.down = nn.Linear(width, spec.width, say.bias)
+        self.gate = Linear(spec.width, width, say.bias) if say.gated else None
+        self.up = Linear(spec.width, width, say.bias)
+        self.down = Linear(width, spec.width, say.bias)
         self.inner = Norm(spec.norm, width) if inner.norm else None
         self.activation, self.dropout = say.activation, say.dropout
 
@@ -57,7 +58,7 @@ class Experts(nn.Module):
         experts = spec.feedforward.experts
         assert experts is not None
         self.active = experts.active
-        self.router = nn.Linear(spec.width, experts.count, bias=False)
+        self.router = Linear(spec.width, experts.count, bias=False)
         self.experts = nn.ModuleList(FeedForward(spec, stack, inner) for _ in range(experts.count))
 
     def forward(self, x: Float[Tensor, "... width"], tap: Tap | None = None) -> Float[Tensor, "... width"]:
