@@ -49,9 +49,10 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         wanted = ctx.needs_input_grad
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
-        d_matrix = torch.zeros_like(matrix) if wanted[1] else None
-        d_bias = torch.zeros_like(bias) if bias is not None and wanted[2] else None
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        # Sums over chunks stay wide: in bfloat16 a hundred of them would lose 1% of the gradient.
+        d_matrix = torch.zeros_like(matrix, dtype=wide) if wanted[1] else None
+        d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
         total = torch.zeros((), dtype=wide, device=hidden.device)
         for rows in _chunks(hidden.shape[0], matrix.shape[0]):
             h, weight = hidden[rows], weights[rows].to(wide)
@@ -79,7 +80,10 @@ class _CrossEntropy(torch.autograd.Function):
             if d_hidden is not None:
                 torch.mm(logits, matrix, out=d_hidden[rows])
             if d_matrix is not None:
-                d_matrix.addmm_(logits.t(), h)
+                if logits.dtype == d_matrix.dtype:
+                    d_matrix.addmm_(logits.t(), h)
+                else:
+                    d_matrix += torch.mm(logits.t(), h)
         ctx.save_for_backward(d_hidden, d_matrix, d_bias)
         return total
 
