@@ -237,3 +237,16 @@ def test_a_mask_dropped_after_the_first_layer_is_caught() -> None:
     second.forward = unmasked  # type: ignore[method-assign]
     with pytest.raises(AssertionError):
         check(model, Mask(Causal()), tokens(1, N))
+
+
+def test_experts_leak_nothing_but_rounding() -> None:
+    """Routing changes how many tokens an expert multiplies at once, so last bits may differ; no more than that."""
+    model, ids = made(small(feedforward={"experts": {"count": 4, "active": 2}})), tokens(1, N)
+    with torch.no_grad():
+        before = model.decode(ids, Mask(Causal())).hidden
+        for j in range(N):
+            other = ids.clone()
+            other[:, j] = (other[:, j] + 1) % 37
+            change = (model.decode(other, Mask(Causal())).hidden - before).abs().amax(-1)[0]
+            assert (change[:j] < 1e-5).all()
+            assert (change[j:] > 1e-3).all()

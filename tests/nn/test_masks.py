@@ -219,7 +219,7 @@ def straight(q: Tensor, k: Tensor, v: Tensor, table: np.ndarray) -> Tensor:
 @pytest.mark.parametrize(
     "name, length",
     # One simple and one rich rule cross the border between two blocks of 128.
-    [*((name, 11) for name in EXAMPLES), ("window", 140), ("packed prefix", 140)],
+    [*((name, 11) for name in EXAMPLES), ("bidirectional", 140), ("packed prefix", 140)],
 )
 def test_all_paths_give_the_rules_output(name: str, length: int) -> None:
     from torch.nn.attention.flex_attention import flex_attention
@@ -232,6 +232,22 @@ def test_all_paths_give_the_rules_output(name: str, length: int) -> None:
     close(attend_explicitly(*qkv, see, 0.3), expected, 1e-5)
     with torch.no_grad():
         close(flex_attention(*qkv, block_mask=block_mask(on, length, length), scale=0.3), expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["causal", "packed prefix", "window"])
+def test_all_paths_with_cached_keys(name: str) -> None:
+    """Four queries at the end of eleven keys."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    mask = Mask(EXAMPLES[name], example_facts(11))
+    (q, k, v), on = randoms(11), to_device(mask, "cpu")
+    expected = straight(q, k, v, brute(mask, 2, 11, 11))[:, :, -4:]
+    q = q[:, :, -4:]
+    see = visible(on, 4, 11, device="cpu", dtype=torch.float32)
+    close(attend(q, k, v, see, 0.3, 0.0), expected, 1e-5)
+    close(attend_explicitly(q, k, v, see, 0.3), expected, 1e-5)
+    with torch.no_grad():
+        close(flex_attention(q, k, v, block_mask=block_mask(on, 4, 11), scale=0.3), expected, 1e-5)
 
 
 @pytest.mark.parametrize("path", ["sdpa", "explicit", "flex"])
