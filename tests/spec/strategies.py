@@ -82,17 +82,18 @@ def scalings(draw: st.DrawFn) -> dict[str, Any]:
 def positions(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(members(PositionKind))
     rope = kind == "rope"
+    xpos = draw(booleans) if rope else False
     return {
         "kind": kind,
         "offset": draw(st.integers(0, 2)),
         "theta": draw(st.floats(1, 1e7)),
         "fraction": draw(st.sampled_from([0.5, 1.0])),
         "pairing": draw(members(Pairing)),
-        "axes": draw(st.sampled_from([1, 2])) if kind in ("rope", "learned") else 1,
+        "axes": draw(st.sampled_from([1, 2])) if kind in ("rope", "learned") and not xpos else 1,
         "scaling": draw(maybe(scalings())) if rope else None,
-        "xpos": draw(booleans) if rope else False,
+        "xpos": xpos,
         "half_frequencies": draw(booleans),
-        "buckets": draw(st.integers(2, 64)),
+        "buckets": draw(st.integers(4, 64)),
         "max_distance": draw(st.integers(32, 256)),
         "per_layer": draw(booleans),
     }

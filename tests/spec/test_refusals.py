@@ -122,3 +122,14 @@ def test_python_constructors_refuse_as_well() -> None:
         DataSpec.model_validate({"tokenizer": {"vocab_size": 10}})
     with pytest.raises(ValueError, match="mean_span"):
         ObjectiveSpec(mean_span=4.0)
+
+
+def test_edges_of_positions_that_would_compute_nonsense() -> None:
+    refused = {
+        "positions.xpos": {"positions.xpos": True, "positions.axes": 2},
+        "positions.buckets": {"family": "encoder", "positions": "relative", "positions.buckets": 3},
+    }
+    for field, changes in refused.items():
+        with pytest.raises(UserError, match=field):
+            ModelSpec().with_(**changes)
+    assert ModelSpec().with_(positions="relative", **{"positions.buckets": 3}).positions.buckets == 3

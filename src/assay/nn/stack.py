@@ -15,7 +15,7 @@ from assay.nn.hooks import Tap, scoped, touch
 from assay.nn.masks import EVERYTHING, Visible, is_causal, narrow, visible
 from assay.nn.norms import Norm
 from assay.nn.positions import Rotary, alibi_slopes, relative_buckets, rotary, sinusoids
-from assay.spec.axes import Placement, PositionKind
+from assay.spec.axes import Family, Placement, PositionKind
 from assay.spec.masks import Mask
 from assay.spec.model import ModelSpec, StackName
 from assay.spec.placement import has_embedding_norm, has_final_norm
@@ -176,7 +176,8 @@ class Stack(nn.Module):
             return slopes[None, :, None, None] * steps
         buckets = relative_buckets(
             distance,
-            bidirectional=self.stack == "encoder",
+            # A prefix looks ahead within itself, so a prefix decoder tells keys after the query apart too.
+            bidirectional=self.stack == "encoder" or self.spec.family is Family.prefix,
             buckets=say.buckets,
             max_distance=say.max_distance,
         )

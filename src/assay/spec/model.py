@@ -213,7 +213,16 @@ def _check_positions(spec: ModelSpec) -> None:
         raise ValueError(f"positions.scaled_bias: belongs to alibi, not {positions.kind}; leave it out")
     if positions.scaled_bias and spec.attention.scale_by_layer:
         raise ValueError("positions.scaled_bias: one bias serves all layers; leave attention.scale_by_layer out")
+    if positions.xpos and positions.axes == 2:
+        raise ValueError("positions.xpos: one decay goes with one row of positions; use positions.axes = 1")
+    halves = 2 if spec.family in (Family.encoder, Family.encoder_decoder, Family.prefix) else 1
+    if positions.kind is PositionKind.relative and positions.buckets < 2 * halves:
+        raise ValueError(
+            f"positions.buckets: {positions.buckets} is too few where keys on both sides are seen; use 4 or more"
+        )
     scaling = positions.scaling
+    if scaling and scaling.kind == "dynamic" and spec.rotary_width == 2:
+        raise ValueError("positions.scaling: dynamic needs more than 2 rotated features a head; use linear")
     if scaling and scaling.kind in ("llama3", "yarn", "dynamic") and not scaling.original_length:
         raise ValueError(f"positions.scaling.original_length: {scaling.kind} needs the length trained before")
 
