@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "families", "recognise"]
 
-FAMILIES = ("llama", "mistral", "qwen", "gemma", "olmo", "gpt2", "bloom", "falcon", "baichuan", "meta")
+FAMILIES = (
+    "llama", "mistral", "qwen", "gemma", "olmo", "gpt2", "bloom", "falcon", "baichuan", "meta",
+    "t5", "bart", "bert",
+)  # fmt: skip
 """The files of this room that hold families, each as `FAMILIES`. Exports try them in this order."""
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SAME", "Grouped", "Same", "Scaled", "Stacked", "Transform", "Transposed", "Unpaired"]
+__all__ = [
+    "SAME", "Flattened", "Grouped", "Same", "Scaled", "Shifted", "Stacked", "Transform", "Transposed", "Unpaired",
+]  # fmt: skip
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -133,6 +135,34 @@ class Scaled:
     def write(self, ours: list[Tensor]) -> list[Tensor]:
         """Divided."""
         return [t / self.factor for t in ours]
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Ours is theirs plus a constant (GGUF holds Gemma's gains with the 1 already added)."""
+
+    by: float
+
+    def read(self, theirs: list[Tensor], shapes: Shapes) -> list[Tensor]:
+        """Added."""
+        return [t + self.by for t in theirs]
+
+    def write(self, ours: list[Tensor]) -> list[Tensor]:
+        """Taken off."""
+        return [t - self.by for t in ours]
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """Ours is a vector, theirs a matrix of one row (BART's final_logits_bias)."""
+
+    def read(self, theirs: list[Tensor], shapes: Shapes) -> list[Tensor]:
+        """The row."""
+        return [t.flatten() for t in theirs]
+
+    def write(self, ours: list[Tensor]) -> list[Tensor]:
+        """As a matrix."""
+        return [t[None] for t in ours]
 
 
 def _cat(tensors: list[Tensor], axis: int) -> Tensor:
