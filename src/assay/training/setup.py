@@ -25,8 +25,12 @@ __all__ = [
     "wants_compiling",
 ]
 
-CURVE_WINDOWS = 64
-"""Held-out windows that an evaluation takes at most: about 32 kB of continuations, the same in every run."""
+CURVE_WINDOWS = 32
+"""Held-out windows that an evaluation takes at most: about 16 kB of continuations, the same in every run.
+
+So the default study spends about 6% of its time on six evaluations. Between two models the loss on one window
+differs with a standard deviation of 0.05 bits per byte: 32 of them tell differences to 0.01.
+"""
 
 COMPILE_FROM = 2e13
 """Training FLOPs from which compiling earns back on a CPU what it costs: half a minute on one thread."""
