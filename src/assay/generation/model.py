@@ -30,6 +30,8 @@ class Model(nn.Module):
         self.tokenizer = tokenizer
         self.published_as: str | None = None
         """The published family that it was loaded from; exports prefer it."""
+        self.states_before_norm = False
+        """Whether the last of `hidden_states` is the one before the final norm, as some families' own code gives."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -86,7 +88,7 @@ class Model(nn.Module):
             return Output(
                 logits=self._logits(out.hidden, tap),
                 last_hidden_state=out.hidden,
-                hidden_states=out.states,
+                hidden_states=(*out.states[:-1], out.raw) if self.states_before_norm and out.states else out.states,
                 seq_relationship_logits=net.head.sentence_pair(out.hidden),
             )
         encoded = net.encode(input_ids, context.mask, position_ids=context.position_ids, **kwargs)

@@ -17,7 +17,8 @@ class Output:
     last_hidden_state: Float[Tensor, "b s width"] | None = None
     """After the output stack's final norm."""
     hidden_states: tuple[Tensor, ...] | None = None
-    """One stack: embeddings, then every layer's output, the last after the final norm."""
+    """One stack: embeddings, then every layer's output, the last after the final norm (but see
+    `Model.states_before_norm`)."""
     encoder_last_hidden_state: Tensor | None = None
     """Encoder-decoder: after the encoder's final norm."""
     encoder_hidden_states: tuple[Tensor, ...] | None = None

@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.q_norm = self.k_norm = None
         if say.qk_norm is not QKNorm.none:
             widths = (self.head_width,) * 2 if self.per_head else (queries, keys)
-            self.q_norm, self.k_norm = (Norm(spec.norm, width, eps=say.qk_norm_eps) for width in widths)
+            self.q_norm, self.k_norm = (Norm(spec.query_norm, width, eps=say.qk_norm_eps) for width in widths)
         self.inner = Norm(spec.norm, queries) if inner.norm else None
         own_table = spec.positions.kind is PositionKind.relative and spec.positions.per_layer and not cross
         self.relative = nn.Embedding(spec.positions.buckets, self.heads) if own_table else None

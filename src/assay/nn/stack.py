@@ -30,6 +30,8 @@ class StackOutput(NamedTuple):
     """After the final norm."""
     states: tuple[Tensor, ...] | None
     """Embeddings, every layer's output, the last one after the final norm; None unless asked for."""
+    raw: Tensor | None = None
+    """The last layer's output before the final norm; None unless states are asked for."""
 
 
 class Stack(nn.Module):
@@ -100,8 +102,9 @@ class Stack(nn.Module):
             x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
             if kept is not None and layer + 1 < len(self.blocks):
                 kept.append(x[0] if self.dual else x)
+        raw = None if kept is None else x[0] if self.dual else x
         x = touch(tap, "final", self._leave(x))
-        return StackOutput(x, None if kept is None else (*kept, x))
+        return StackOutput(x, None if kept is None else (*kept, x), raw)
 
     def _count(self, past: int, length: int, device: torch.device) -> Tensor:
         ids = torch.arange(past, past + length, device=device)[None]

@@ -94,6 +94,8 @@ class Family:
     the first rank's pieces."""
     hints: tuple[str, ...] = ()
     """What a caller may hint at, since no configuration says it."""
+    states_before_norm: bool = False
+    """Whether the published code's last hidden state is the one before the final norm, and so a loaded model's."""
     transformers: bool = True
     """Whether transformers has a class that loads the export."""
 

@@ -80,7 +80,9 @@ def meaning(spec: ModelSpec) -> dict[str, Any]:
         fields.pop(name)
     if spec.attention.qk_norm is QKNorm.none:
         fields.pop("attention.qk_norm_eps", None)
+        fields.pop("attention.qk_norm_kind", None)
     else:
+        fields["attention.qk_norm_kind"] = spec.query_norm.kind
         eps = spec.attention.qk_norm_eps
         fields["attention.qk_norm_eps"] = spec.norm.eps if eps is None else eps
     if spec.norm.kind in (NormKind.none, NormKind.dyt):
@@ -135,6 +137,8 @@ def written(family: Family, spec: ModelSpec) -> tuple[Fields, dict[str, tuple[An
     except UserError as error:
         return config, {_culprit(error): (str(error), None)}
     names = [name for name in (*wanted, *found) if not _alike(wanted.get(name), found.get(name))]
+    if "positions.kind" in names:  # its own fields differ with it
+        names = [name for name in names if name == "positions.kind" or not name.startswith("positions.")]
     return config, {name: (wanted.get(name), found.get(name)) for name in dict.fromkeys(names)}
 
 

@@ -68,6 +68,7 @@ def load(
     tensors = translate(found.family, found.spec, weights, str(path), dtype=kind, device=device)
     model = Model(nn.assemble(found.spec, tensors)).eval()
     model.published_as = found.family.name
+    model.states_before_norm = found.family.states_before_norm
     return model
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Along", "Copies", "Halves", "Join"]
+__all__ = ["Along", "Copies", "Join", "Parts"]
 
 
 class Join(Protocol):
@@ -42,12 +42,17 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Halves:
-    """Each piece is [a; b] of its rank; the whole is [all a; all b] (fused gated feed-forwards)."""
+class Parts:
+    """Each piece is [a; b; ...] of its rank, so many equal parts; the whole is [all a; all b; ...].
+
+    Two: fused gated feed-forwards; three: queries, keys and values in plain thirds.
+    """
+
+    count: int
 
     def merge(self, pieces: list[Tensor]) -> Tensor:
-        """Halves joined with their likes."""
+        """Parts joined with their likes."""
         import torch
 
-        first, second = zip(*(piece.chunk(2, 0) for piece in pieces), strict=True)
-        return torch.cat([*first, *second], 0)
+        parts = zip(*(piece.chunk(self.count, 0) for piece in pieces), strict=True)
+        return torch.cat([part for likes in parts for part in likes], 0)

@@ -17,7 +17,7 @@ __all__ = ["FAMILIES", "families", "recognise"]
 
 FAMILIES = (
     "llama", "mistral", "qwen", "gemma", "olmo", "gpt2", "bloom", "falcon", "baichuan", "meta",
-    "t5", "bart", "bert",
+    "t5", "bart", "bert", "glm", "chatglm", "glm130b", "cogview", "palm",
 )  # fmt: skip
 """The files of this room that hold families, each as `FAMILIES`. Exports try them in this order."""
 

@@ -137,6 +137,14 @@ class ModelSpec(Described):
         return scale / (layer + 1) if self.attention.scale_by_layer else scale
 
     @property
+    def query_norm(self) -> NormSpec:
+        """The make of the norms on queries and keys, apart from their own eps."""
+        kind = self.attention.qk_norm_kind
+        if kind in (None, self.norm.kind):
+            return self.norm
+        return NormSpec(kind=kind, eps=self.norm.eps, cast=self.norm.cast, plus_one=self.norm.plus_one)
+
+    @property
     def rotary_width(self) -> int:
         """Features of a head that RoPE turns; 0 without RoPE."""
         if self.positions.kind is not PositionKind.rope:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from assay.spec.axes import HeadKind, NormKind, PositionKind, QKNorm
 from assay.spec.model import ModelSpec, StackName
+from assay.spec.parts import NormSpec
 from assay.spec.placement import Slot, SublayerKind, block_plan, has_embedding_norm, has_final_norm
 
 PARTS = ("embedding", "positions", "attention", "cross_attention", "feedforward", "norm", "head")
@@ -108,7 +109,7 @@ def _attention(
     if attention.qk_norm is not QKNorm.none:
         for letter in ("q", "k"):
             width = head if attention.qk_norm is QKNorm.head else widths[letter]
-            yield from norm(spec, f"{name}.{letter}_norm", width)
+            yield from norm(spec, f"{name}.{letter}_norm", width, spec.query_norm)
     if kind is SublayerKind.attention and spec.positions.kind is PositionKind.relative and spec.positions.per_layer:
         yield ParameterInfo(f"{name}.relative.weight", (spec.positions.buckets, spec.heads(stack)), "positions")
     yield from _slot(spec, inner, f"{name}.inner", widths["q"])
@@ -159,11 +160,12 @@ def _slot(spec: ModelSpec, slot: Slot, name: str, width: int | None = None) -> I
         yield from norm(spec, name, width or spec.width)
 
 
-def norm(spec: ModelSpec, name: str, width: int) -> Iterator[ParameterInfo]:
-    """Parameters of one norm over `width` features."""
-    if spec.norm.kind is NormKind.dyt:
+def norm(spec: ModelSpec, name: str, width: int, make: NormSpec | None = None) -> Iterator[ParameterInfo]:
+    """Parameters of one norm over `width` features; `make` instead of the model's own."""
+    make = make or spec.norm
+    if make.kind is NormKind.dyt:
         yield ParameterInfo(f"{name}.alpha", (), "norm")
-    if spec.norm.has_weight:
+    if make.has_weight:
         yield ParameterInfo(f"{name}.weight", (width,), "norm")
-    if spec.norm.has_bias:
+    if make.has_bias:
         yield ParameterInfo(f"{name}.bias", (width,), "norm")

@@ -183,6 +183,8 @@ class AttentionSpec(Part):
     """Bias on the output projection."""
     qk_norm: QKNorm = QKNorm.none
     """Norm on queries and keys, before RoPE."""
+    qk_norm_kind: NormKind | None = None
+    """Its kind; None: the norm's (PaLM in one public code: rmsnorm beside layernorm)."""
     qk_norm_eps: Annotated[float, Field(ge=0, le=0.1)] | None = None
     """Its eps; None: the norm's."""
     scale: Positive | None = None
