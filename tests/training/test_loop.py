@@ -97,6 +97,14 @@ def test_a_run_learns_and_its_folder_says_everything(tiny: Tiny, tmp_path: Path)
     assert {p.name for p in folder.checkpoint(30).iterdir()} == {"model.safetensors", "state.json"}
 
 
+def test_a_run_that_goes_on_is_no_longer_failed(tiny: Tiny, tmp_path: Path) -> None:
+    run, folder = tiny(steps=4), RunFolder(tmp_path)
+    train_run(run, folder, stop=stop_after(1))
+    folder.mark_failed("the worker was ended by SIGKILL")
+    train_run(run, folder, stop=stop_after(1))
+    assert folder.failure is None and not folder.done
+
+
 def test_a_finished_run_is_not_done_again(tiny: Tiny, tmp_path: Path) -> None:
     run, folder = tiny(steps=2), RunFolder(tmp_path)
     first = train_run(run, folder)

@@ -75,6 +75,7 @@ def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str |
                 f"{folder.path}: was begun on another text; {data['source']} has changed since.",
                 "Give another folder, or delete this one.",
             )
+        (folder.path / "FAILED").unlink(missing_ok=True)  # what ended it before is over
         return
     found = provenance(command)
     with disk_guard(folder.path, 0):
