@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.published.common import BASE, differences, hold, reference, saved
 
 from assay.published.load import load
-from tests.published.common import BASE, differences, hold, reference, saved
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 SMALL: dict[str, Any] = {"vocab_size": 97, "bos_token_id": 1, "eos_token_id": 2}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from assay.nn.init import initialize
 from assay.nn.transformer import Transformer
@@ -51,7 +53,7 @@ def assemble(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Transformer:
         spec: the model.
         weights: every parameter by name, of the shapes that `spec.parameters.layout` says, on one device.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoDrawing():
         model = Transformer(spec)
     for info in layout(spec):
         tensor = weights[info.name]
@@ -60,6 +62,16 @@ def assemble(spec: ModelSpec, weights: Mapping[str, Tensor]) -> Transformer:
         setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor))
     _set_constants(model, next(iter(weights.values())).device)
     return model
+
+
+class _NoDrawing(TorchFunctionMode):
+    """Modules made inside draw no first values, since others take their place at once."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
 
 
 def _set_constants(model: nn.Module, device: str | torch.device) -> None:

@@ -82,17 +82,20 @@ def tokens_of(spec: ModelSpec) -> Fields:
 def rope(config: Config, *, theta: float = 10_000.0, context: int) -> Fields:
     """Rotary positions: `rope_theta`, `rope_scaling` (`type` or `rope_type`), `partial_rotary_factor`.
 
+    transformers 5 writes all of it into one field, `rope_parameters`.
+
     Raises:
         UserError: a scaling that assay does not have, or one that lacks a field.
     """
-    fields: Fields = {"kind": "rope", "theta": float(config.number("rope_theta", default=theta))}
-    fraction = config.number("partial_rotary_factor", default=None)
+    scaling = config.raw("rope_scaling") or config.raw("rope_parameters") or {}
+    if not isinstance(scaling, dict):
+        raise config.fail("rope_scaling", "an object with type and factor belongs here.")
+    one = Config({**scaling, **{n: v for n, v in config.fields.items() if v is not None}}, config.place)
+    fields: Fields = {"kind": "rope", "theta": float(one.number("rope_theta", default=theta))}
+    fraction = one.number("partial_rotary_factor", default=None)
     if fraction is not None:
         fields["fraction"] = float(fraction)
-    scaling = config.raw("rope_scaling")
-    if scaling is not None:
-        if not isinstance(scaling, dict):
-            raise config.fail("rope_scaling", "an object with type and factor belongs here.")
+    if scaling:
         stretched = _scaling(config, scaling, context)
         if stretched:
             fields["scaling"] = stretched

@@ -20,6 +20,7 @@ from assay.errors import UserError
 from assay.published.base import Family, Given, assignments
 from assay.published.files import AGAIN, PICKLES, Files, header
 from assay.published.ranks import Join
+from assay.published.transforms import SAME
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
 
@@ -189,6 +190,9 @@ def translate(
     own = {info.name: info.shape for info in layout(spec)}
     wanted: dict[str, tuple[int, ...]] = {}
     for row in table:
+        if row.by is SAME:
+            wanted[row.theirs[0]] = own[row.ours[0]]
+            continue
         theirs = row.by.write([torch.empty(own[name], device="meta") for name in row.ours])
         wanted |= {name: tuple(t.shape) for name, t in zip(row.theirs, theirs, strict=True)}
     spelled = _spelled(family, weights.shapes, wanted)
