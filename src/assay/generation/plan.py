@@ -178,7 +178,10 @@ def to_right(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor
         return ids, None
     before = (real.long().cumsum(-1) == 0).sum(-1, keepdim=True)
     source = (torch.arange(ids.shape[1], device=ids.device)[None] + before) % ids.shape[1]
-    return ids.gather(1, source), real.gather(1, source)
+    ids, real = ids.gather(1, source), real.gather(1, source)
+    used = int(real.any(0).long().cumsum(0).argmax()) + 1
+    ids, real = ids[:, :used], real[:, :used]
+    return ids, None if bool(real.all()) else real
 
 
 def cache_is_exact(spec: ModelSpec, length: int) -> bool:

@@ -29,6 +29,8 @@ class Op(ctypes.Structure):
         *((name, Int) for name in ("kind", "mode", "n", "rows", "heads", "kv_heads", "window", "flag")),
         ("seg_rows", Int * 3),
         ("capacity", Int),
+        ("each", Int),
+        ("unused", Int),
         *((name, Float) for name in "abcd"),
         *((name, Address) for name in ("src", "src2", "bias_table", "cos", "sin")),
         ("w", Address * 3),

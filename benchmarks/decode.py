@@ -1,0 +1,168 @@
+"""Decoding speed, batch 1, float32, CPU: assay, its eager loop and transformers in turn, against the memory's limit.
+
+    python benchmarks/decode.py [--shapes 135m,11m] [--tokens 64] [--repeats 5] [--json FILE]
+
+The limit: the bytes of all weights that a token reads, over the bandwidth of the quickest matrix-vector product of a
+large matrix measured between the runs. Runs are interleaved, so that whatever else the machine does weighs on all of
+them alike; numbers are medians over repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from assay.generation import decoding
+from assay.generation.build import build
+from assay.generation.model import Model
+from assay.spec.model import ModelSpec
+
+SHAPES: dict[str, dict[str, Any]] = {
+    # SmolLM2-135M
+    "135m": {
+        "vocab_size": 49152, "width": 576, "layers": 30, "context": 2048,
+        "attention": {"heads": 9, "kv_heads": 3}, "feedforward": {"width": 1536},
+    },
+    "11m": {
+        "vocab_size": 8192, "width": 320, "layers": 7, "context": 2048,
+        "attention": {"heads": 5}, "feedforward": {"width": 864},
+    },
+}  # fmt: skip
+
+
+def weight_bytes(model: Model) -> int:
+    """What one token reads: every weight but the rows of an untied input embedding."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def reference(model: Model) -> Any:
+    """transformers' Llama of the same shape with the same weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    spec = model.spec
+    config = LlamaConfig(
+        vocab_size=spec.vocab_size, hidden_size=spec.width, num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads("decoder"), num_key_value_heads=spec.kv_heads("decoder"),
+        intermediate_size=spec.feedforward_width("decoder"), max_position_embeddings=spec.context,
+        rms_norm_eps=spec.norm.eps, tie_word_embeddings=True,
+    )  # fmt: skip
+    other = LlamaForCausalLM(config).eval()
+    ours = dict(model.transformer.named_parameters())
+    names = {
+        "self_attn.q_proj": "attention.q", "self_attn.k_proj": "attention.k", "self_attn.v_proj": "attention.v",
+        "self_attn.o_proj": "attention.o", "mlp.gate_proj": "feedforward.gate", "mlp.up_proj": "feedforward.up",
+        "mlp.down_proj": "feedforward.down", "input_layernorm": "attention_before",
+        "post_attention_layernorm": "feedforward_before",
+    }  # fmt: skip
+    state = {
+        "model.embed_tokens.weight": ours["embedding.weight"],
+        "lm_head.weight": ours["embedding.weight"],
+        "model.norm.weight": ours["decoder.final_norm.weight"],
+    }
+    for layer in range(spec.layers):
+        for theirs, mine in names.items():
+            state[f"model.layers.{layer}.{theirs}.weight"] = ours[f"decoder.blocks.{layer}.{mine}.weight"]
+    other.load_state_dict(state)
+    return other
+
+
+def bandwidth(repeats: int = 7) -> float:
+    """Bytes a second of the quickest product of a 268 MB matrix with a vector."""
+    matrix, x = torch.randn(8192, 8192), torch.randn(8192)
+    ways = (lambda: torch.mv(matrix, x), lambda: torch.mm(matrix, x[:, None]))
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(repeats):
+            for way in ways:
+                start = time.perf_counter()
+                way()
+                best = min(best, time.perf_counter() - start)
+    return matrix.numel() * 4 / best
+
+
+def measure(name: str, tokens: int, repeats: int, prompt: int) -> dict[str, Any]:
+    """One shape: seconds a token of every way, and their share of the limit."""
+    model = build(ModelSpec.from_dict(SHAPES[name]))
+    other = reference(model)
+    ids = torch.randint(0, model.spec.vocab_size, (1, prompt), generator=torch.Generator().manual_seed(0))
+    why_not = decoding.why_not
+
+    def native(new: int) -> torch.Tensor:
+        return model.generate(ids, max_new_tokens=new, ignore_eos=True)
+
+    def eager(new: int) -> torch.Tensor:
+        decoding.why_not = lambda *_: "the benchmark asks for the modules themselves"
+        try:
+            return native(new)
+        finally:
+            decoding.why_not = why_not
+
+    def theirs(new: int) -> torch.Tensor:
+        return other.generate(
+            ids, max_new_tokens=new, min_new_tokens=new, do_sample=False, attention_mask=torch.ones_like(ids),
+            pad_token_id=0,
+        )  # fmt: skip
+
+    ways = {"assay": native, "assay, eager": eager, "transformers": theirs}
+    same = torch.equal(native(16), theirs(16))
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    rates = []
+    for _ in range(repeats):
+        rates.append(bandwidth(2))
+        for way, run in ways.items():
+            # Two lengths: what a call costs besides its tokens, the prompt included, cancels.
+            short, long = (_timed(run, count) for count in (8, 8 + tokens))
+            times[way].append((long - short) / tokens)
+    size, rate = weight_bytes(model), max(rates)
+    limit = size / rate
+    results = {
+        way: {"ms_per_token": 1e3 * statistics.median(all_), "best_ms": 1e3 * min(all_),
+              "share_of_limit": limit / statistics.median(all_), "best_share": limit / min(all_)}
+        for way, all_ in times.items()
+    }  # fmt: skip
+    return {
+        "shape": name, "parameters": sum(p.numel() for p in model.parameters()), "weight_bytes": size,
+        "bandwidth_gb_s": rate / 1e9, "bandwidth_median_gb_s": statistics.median(rates) / 1e9,
+        "limit_ms": 1e3 * limit, "tokens": tokens, "repeats": repeats, "same_ids": same, "results": results,
+    }  # fmt: skip
+
+
+def _timed(run: Any, count: int) -> float:
+    start = time.perf_counter()
+    run(count)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--prompt", type=int, default=16)
+    parser.add_argument("--json", help="also write the result to this file")
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    report = {
+        "what": "decoding, batch 1, float32, CPU",
+        "torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.machine(),
+        "load_before": load,
+        "shapes": [measure(name, args.tokens, args.repeats, args.prompt) for name in args.shapes.split(",")],
+        "load_after": os.getloadavg()[0],
+    }  # fmt: skip
+    text = json.dumps(report, indent=2)
+    print(text)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
