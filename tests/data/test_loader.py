@@ -10,20 +10,24 @@ from hypothesis import strategies as st
 from assay.data.batch import Batch, assemble
 from assay.data.loader import Loader, batches
 from assay.data.shards import TokenDocuments
+from assay.data.specials import vocabulary
 from assay.errors import UserError
-from assay.objectives import Key, Lengths, Vocabulary, families, make
+from assay.objectives import Key, Lengths, families, make
 from assay.objectives.registry import REGISTRY
 from assay.spec.masks import Causal, Mask
 from assay.spec.objective import ObjectiveSpec
 
-VOCABULARY = Vocabulary(size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=tuple(range(999, 899, -1)))
+VOCABULARY = vocabulary(1000, 100)
 PAIRS = [(kind, family) for kind in REGISTRY for family in families(kind)]
 
 
 def documents(count=30, seed=0, top=150):
     generator = np.random.default_rng(seed)
+    ids = [generator.integers(11, 899, n).astype(np.int32) for n in generator.integers(2, top, count)]
     return TokenDocuments.from_arrays(
-        [generator.integers(11, 899, n).astype(np.int32) for n in generator.integers(2, top, count)]
+        ids,
+        words=[generator.random(len(d)) < 0.4 for d in ids],
+        sentences=[generator.random(len(d)) < 0.1 for d in ids],
     )
 
 
@@ -79,13 +83,64 @@ def test_ranks_share_a_batch(kind, family):
 
 
 @pytest.mark.parametrize(("kind", "family"), PAIRS)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_pieces_cover_all_text_in_every_epoch(kind, family, epoch):
+    docs = documents()
+    one = loader(kind, family, docs)
+    pieces = one.pieces(epoch)
+    covered = np.zeros(docs.total, dtype=int)
+    for document, start, length in zip(pieces.document, pieces.start, pieces.length, strict=True):
+        covered[docs.offsets[document] + start : docs.offsets[document] + start + length] += 1
+    assert (covered == 1).all()
+    assert (pieces.ends == (pieces.start + pieces.length == docs.lengths[pieces.document])).all()
+    assert len(np.unique(pieces.number)) == len(pieces) and (pieces.length >= one.objective.shortest).all()
+    if one.objective.varies:  # every piece within a document is as long as it may be
+        full = one.objective.fitting(one.lengths, pieces.number, seed=0, epoch=epoch)
+        rest = docs.lengths[pieces.document] - pieces.start - pieces.length
+        if family != "encoder_decoder":  # whose decoder is fitted afterwards
+            assert (pieces.length <= full).all()
+            assert (pieces.length == full)[rest > one.objective.shortest].all()
+
+
+@pytest.mark.parametrize(("kind", "family"), PAIRS)
+def test_a_batch_is_its_pieces_examples(kind, family):
+    docs = documents()
+    one = loader(kind, family, docs)
+    batch, plan = one.batch(1, 2), one._plan(1)
+    marks = {"words": 1, "sentences": 2}
+    rows = []
+    for row in plan.batches[2]:
+        examples = []
+        for piece in plan.rows[int(row)]:
+            p = plan.pieces
+            begin = docs.offsets[p.document[piece]] + p.start[piece]
+            where = slice(begin, begin + p.length[piece])
+            flags = {name: (docs.flags[where] & marks[name]) > 0 for name in one.objective.needs}
+            key = Key(0, 1, int(p.number[piece]))
+            examples.append(one.objective.example(docs.tokens[where], key, ends=bool(p.ends[piece]), **flags))
+        rows.append(examples)
+    assert same(batch, assemble(rows, one.lengths, family, VOCABULARY, epoch=1, step=2))
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("bart", "sentences"), ("mlm", "words")])
+def test_boundaries_that_are_missing_are_told(kind, needs):
+    bare = TokenDocuments.from_arrays([np.arange(11, 99)])
+    spec = ObjectiveSpec(kind=kind, **({"whole_word": True} if kind == "mlm" else {}))
+    objective = make(spec, "encoder" if kind == "mlm" else "encoder_decoder", VOCABULARY)
+    with pytest.raises(UserError, match=f"where {needs} begin.*bare tokens"):
+        Loader(bare, objective, batch_size=1, length=32)
+    without = make(ObjectiveSpec(kind="bart", permutation=0), "encoder_decoder", VOCABULARY)
+    assert Loader(bare, without, batch_size=1, length=32).batch(0, 0).target_count
+
+
+@pytest.mark.parametrize(("kind", "family"), PAIRS)
 def test_an_epoch_visits_every_piece_once(kind, family):
     one = loader(kind, family, batch_size=1)
     seen = []
     for step in range(one.steps(0)):
         plan = one._plan(0)
         seen += [piece for row in plan.batches[step] for piece in plan.rows[int(row)]]
-    assert sorted(seen) == list(range(len(one.pieces)))
+    assert sorted(seen) == list(range(len(one.pieces(0))))
 
 
 def test_all_tokens_are_targets_once_an_epoch():
@@ -112,16 +167,16 @@ def test_a_packed_row_is_its_documents_one_by_one(kind, family, seed):
         for i, n in enumerate(generator.integers(2, 12, 3))
     ]
     two = family == "encoder_decoder"
-    room = Lengths(48, 40 if two else None)
+    room = Lengths(80, 40 if two else None)
     packed = assemble([examples, examples[:2]], room, family, VOCABULARY)
     assert not packed.single_document
     alone = [assemble([[e]], room, family, VOCABULARY) for e in examples]
-    masks = {"mask": (48, 48)} | ({"decoder_mask": (40, 40), "cross_mask": (40, 48)} if two else {})
+    masks = {"mask": (80, 80)} | ({"decoder_mask": (40, 40), "cross_mask": (40, 80)} if two else {})
     tables = {name: dense(getattr(packed, name), *shape, 2) for name, shape in masks.items()}
     inside = {name: np.zeros(shape, dtype=bool) for name, shape in masks.items()}
     main = other = 0
     for number, (example, single) in enumerate(zip(examples, alone, strict=True)):
-        assert single.single_document
+        assert single.single_document and single.counted == packed.counted == (example.positions is None)
         n, m = len(example.inputs), len(example.targets)
         here, there = slice(main, main + n), slice(other, other + m) if two else slice(main, main + n)
         spans = {"mask": (here, here), "decoder_mask": (there, there), "cross_mask": (there, here)}
@@ -131,7 +186,7 @@ def test_a_packed_row_is_its_documents_one_by_one(kind, family, seed):
             ("decoder_input_ids", m, there), ("decoder_position_ids", m, there),
         ]:  # fmt: skip
             if getattr(packed, name) is not None:
-                assert np.array_equal(getattr(packed, name)[0, where], getattr(single, name)[0, :size]), name
+                assert np.array_equal(getattr(packed, name)[0, ..., where], getattr(single, name)[0, ..., :size]), name
         assert (packed.document_ids[0, here] == number + 1).all()
         for name, shape in masks.items():
             rows, columns = spans[name]

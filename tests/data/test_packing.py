@@ -3,11 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.data.packing import cut, pack
-from assay.objectives import CausalLM, Lengths, PrefixLM, Sizes, SpanCorruption, Vocabulary
-from assay.objectives.registry import check_lengths
+from assay.data.loader import Loader
+from assay.data.packing import cut, cut_to_fit, pack
+from assay.data.shards import TokenDocuments
+from assay.data.specials import vocabulary
+from assay.objectives import REGISTRY, Lengths, Sizes, families, make
+from assay.spec.objective import ObjectiveSpec
 
-VOCABULARY = Vocabulary(size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=tuple(range(999, 799, -1)))
+VOCABULARY = vocabulary(1000, 200)
 
 
 @given(
@@ -69,40 +72,56 @@ def realistic():
     }
 
 
-def padding(lengths, objective, length):
-    capacity = check_lengths(objective, Lengths(length))
-    full, last = (objective.raw_length(capacity, ends=ends) for ends in (False, True))
-    pieces = cut(lengths, full=full, last=last, shortest=objective.shortest)
-    sizes = objective.sizes(pieces.length, pieces.ends, np.arange(len(pieces)), seed=0, epoch=0)
-    rows = pack(sizes, capacity, np.random.default_rng(1).permutation(len(pieces)))
-    decoder = np.zeros(1) if sizes.decoder is None else sizes.decoder
-    least = max(sizes.inputs.sum() / capacity.inputs, decoder.sum() / max(capacity.decoder or 1, 1))
-    taken = sizes.inputs.sum() + decoder.sum()
-    return 1 - taken / (len(rows) * (capacity.inputs + (capacity.decoder or 0))), len(rows) / least
+def corpus(kind: str) -> TokenDocuments:
+    lengths = realistic()[kind]
+    total = int(lengths.sum())
+    return TokenDocuments(
+        np.full(total, 50, np.uint16), np.concatenate([[0], np.cumsum(lengths)]),
+        flags=np.zeros(total, np.uint8), boundaries=("words", "sentences"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("length", [64, 128, 256])
-@pytest.mark.parametrize("kind", ["long", "medium", "short"])
+@pytest.mark.parametrize("documents", ["long", "medium", "short"])
 @pytest.mark.parametrize(
-    "objective",
-    [
-        CausalLM("causal", VOCABULARY),
-        PrefixLM("prefix", VOCABULARY),
-        PrefixLM("encoder_decoder", VOCABULARY),
-        SpanCorruption("prefix", VOCABULARY),
-        SpanCorruption("encoder_decoder", VOCABULARY),
-    ],
-    ids=lambda o: f"{type(o).__name__}-{o.family}",
+    ("kind", "family"), [(kind.value, family) for kind in REGISTRY for family in families(kind) if family != "causal"]
 )
-def test_padding_is_under_5_percent(objective, kind, length):
-    share, over = padding(realistic()[kind], objective, length)
-    assert over < 1.05  # rows, against the fewest that could be
-    if isinstance(objective, SpanCorruption) and objective.family == "encoder_decoder" and kind == "short":
-        # The decoder is sized for full pieces; short ones have more target tokens to a raw token, so the
-        # encoder's side cannot be filled by any packing.
-        assert share < 0.12
-    else:
-        assert share < 0.05
+def test_padding_is_under_5_percent(kind, family, documents, length):
+    """With decoder lengths that fit the documents; causal decoders have the sizes of prefix decoders."""
+    objective = make(ObjectiveSpec(kind=kind), family, VOCABULARY)
+    loader = Loader(corpus(documents), objective, batch_size=8, length=length)
+    assert loader.padding(0) < (0.055 if (kind, family, length) == ("ul2", "encoder_decoder", 64) else 0.05)
+
+
+def test_the_decoder_length_of_full_pieces_is_kept_where_it_fits():
+    objective = make(ObjectiveSpec(kind="span_corruption"), "encoder_decoder", VOCABULARY)
+    fitted = {kind: Loader(corpus(kind), objective, batch_size=8, length=128).lengths.decoder for kind in realistic()}
+    assert fitted["long"] == objective.decoder_length(128) < fitted["short"]
+    assert Loader(corpus("short"), objective, batch_size=8, length=128, decoder_length=29).lengths.decoder == 29
+
+
+@given(
+    lengths=st.lists(st.integers(0, 300), max_size=20),
+    shortest=st.integers(1, 3), least=st.integers(6, 20), seed=st.integers(0, 100),
+)  # fmt: skip
+def test_pieces_that_fit_cover_their_documents(lengths, shortest, least, seed):
+    def fitting(numbers):
+        return least + (numbers * 2654435761 + seed) % 17
+
+    pieces = cut_to_fit(np.array(lengths, dtype=int), least=least, shortest=shortest, fitting=fitting)
+    assert (pieces.length >= shortest).all() and (pieces.length <= fitting(pieces.number)).all()
+    assert len(np.unique(pieces.number)) == len(pieces)
+    for document, length in enumerate(lengths):
+        mine = np.flatnonzero(pieces.document == document)
+        if length < shortest:
+            assert not len(mine)
+            continue
+        mine = mine[np.argsort(pieces.start[mine])]
+        stops = pieces.start[mine] + pieces.length[mine]
+        assert pieces.start[mine[0]] == 0 and stops[-1] == length
+        assert (pieces.start[mine[1:]] == stops[:-1]).all()
+        assert pieces.ends[mine].tolist() == [False] * (len(mine) - 1) + [True]
+        assert (pieces.length[mine] == fitting(pieces.number[mine]))[:-2].all()
 
 
 def test_packing_does_not_grow_with_the_number_of_pieces():

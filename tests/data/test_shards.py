@@ -112,4 +112,28 @@ def test_no_room_for_tokens_is_told(monkeypatch):
 def test_blocks_do_not_change_the_tokens(monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 4)
     tokenizer = ByteTokenizer()
-    assert [tokenizer.decode(d) for d in module._encode(CORPUS, tokenizer)] == CORPUS.documents
+    assert [tokenizer.decode(ids) for ids, _ in module._encode(CORPUS, tokenizer)] == CORPUS.documents
+
+
+def test_boundaries_travel_with_the_tokens(tmp_path):
+    generator = np.random.default_rng(0)
+    marks = [generator.integers(0, 4, len(d)).astype(np.uint8) for d in DOCUMENTS]
+    pairs = zip(DOCUMENTS, marks, strict=True)
+    write_shards(tmp_path / "s", pairs, vocab_size=65536, boundaries=("words", "sentences"))
+    opened = TokenDocuments.open(tmp_path / "s")
+    assert opened.boundaries == {"words", "sentences"} and isinstance(opened.flags, np.memmap)
+    assert np.array_equal(opened.flags, np.concatenate(marks))
+    in_memory = TokenDocuments.from_arrays(
+        DOCUMENTS, words=[(m & 1) > 0 for m in marks], sentences=[(m & 2) > 0 for m in marks]
+    )
+    assert np.array_equal(in_memory.flags, opened.flags) and in_memory.boundaries == opened.boundaries
+    flip("flags.bin")(tmp_path / "s")
+    with pytest.raises(UserError, match=r"flags.bin.*wrong hash"):
+        TokenDocuments.open(tmp_path / "s")
+
+
+def test_tokenised_text_knows_its_boundaries():
+    documents = tokenize(Corpus(["One two. Three!", "x"], "test", "test"), ByteTokenizer())
+    assert documents.boundaries == {"words", "sentences"}
+    assert np.flatnonzero(documents.flags & 1).tolist() == [0, 4, 7, 9, 14, 15]  # O t . T ! x
+    assert np.flatnonzero(documents.flags & 2).tolist() == [0, 9, 15]

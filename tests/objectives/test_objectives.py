@@ -2,22 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.objectives.common import BARE, PAIRS, VOCABULARY, build, texts
 
 from assay.errors import UserError
-from assay.objectives import REGISTRY, Key, Lengths, PrefixLM, Vocabulary, families, make, uniforms
+from assay.objectives import REGISTRY, Examples, Key, Lengths, PrefixLM, Texts, Vocabulary, families, make, uniforms
 from assay.objectives.base import Example, decoder_only, join
+from assay.objectives.registry import least_length
 from assay.spec.axes import Family
-from assay.spec.objective import ObjectiveKind, ObjectiveSpec
+from assay.spec.objective import READERS, ObjectiveKind, ObjectiveSpec
 
-VOCABULARY = Vocabulary(size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=tuple(range(999, 799, -1)))
-BARE = Vocabulary(size=1000, pad=0)
-PAIRS = [(kind, family) for kind in REGISTRY for family in families(kind)]
-
-
-def build(kind, family, vocabulary=VOCABULARY, **settings):
-    return make(ObjectiveSpec(kind=kind, **settings), family, vocabulary)
+CHANCE = [p for p in PAIRS if p[0] != "causal_lm"]
 
 
 def arrays(example: Example) -> list:
@@ -26,6 +22,7 @@ def arrays(example: Example) -> list:
 
 @pytest.mark.parametrize(("kind", "family"), PAIRS)
 @given(length=st.integers(2, 80), seed=st.integers(0, 2**63), ends=st.booleans(), data=st.data())
+@settings(max_examples=25)
 def test_an_example_depends_on_its_tokens_and_key_alone(kind, family, length, seed, ends, data):
     tokens = np.random.default_rng(seed).integers(11, 700, length)
     key = Key(seed, data.draw(st.integers(0, 99)), data.draw(st.integers(0, 10**6)))
@@ -39,7 +36,7 @@ def test_an_example_depends_on_its_tokens_and_key_alone(kind, family, length, se
     assert np.array_equal(tokens, before)
 
 
-@pytest.mark.parametrize(("kind", "family"), [p for p in PAIRS if p[0] != "causal_lm"])
+@pytest.mark.parametrize(("kind", "family"), CHANCE)
 def test_every_part_of_the_key_matters(kind, family):
     tokens, objective = np.arange(11, 211), build(kind, family)
     base = Key(1, 1, 10)
@@ -56,36 +53,48 @@ def test_streams_of_keys_do_not_overlap():
 
 
 @pytest.mark.parametrize(("kind", "family"), PAIRS)
-@given(
-    raw=st.lists(st.integers(2, 90), min_size=1, max_size=8),
-    seed=st.integers(0, 2**40), epoch=st.integers(0, 50), ends=st.booleans(), bare=st.booleans(),
-)  # fmt: skip
-def test_sizes_are_those_of_the_examples(kind, family, raw, seed, epoch, ends, bare):
-    if bare and (family == "encoder_decoder" or kind == "span_corruption"):
-        return
-    objective = build(kind, family, BARE if bare else VOCABULARY)
-    documents = np.arange(len(raw)) + 7
-    sizes = objective.sizes(np.array(raw), np.full(len(raw), ends), documents, seed=seed, epoch=epoch)
-    for i, length in enumerate(raw):
-        example = objective.example(np.arange(11, 11 + length), Key(seed, epoch, 7 + i), ends=ends)
-        assert len(example.inputs) == sizes.inputs[i]
-        assert len(example.targets) == len(example.weights)
-        if sizes.decoder is None:
-            assert example.decoder_inputs is None and len(example.targets) == len(example.inputs)
-        else:
-            assert len(example.decoder_inputs) == len(example.targets) == sizes.decoder[i]
+@given(raw=st.lists(st.integers(2, 90), min_size=1, max_size=6), seed=st.integers(0, 2**40), epoch=st.integers(0, 50))
+@settings(max_examples=25)
+def test_several_at_once_are_the_same_one_by_one(kind, family, raw, seed, epoch):
+    """Whole arrays, and in any company; sizes are what was promised."""
+    given_texts = texts(raw, seed=seed, epoch=epoch)
+    objective = build(kind, family)
+    together = objective.examples(given_texts)
+    sizes = objective.sizes(given_texts.lengths, given_texts.ends, given_texts.documents, seed=seed, epoch=epoch)
+    assert len(together) == len(raw)
+    assert together.input_lengths.tolist() == sizes.inputs.tolist()
+    assert (together.target_lengths is None) == (sizes.decoder is None) == (family != "encoder_decoder")
+    singles = []
+    for i, (begin, end) in enumerate(zip(given_texts.offsets, given_texts.offsets[1:], strict=False)):
+        flags = {name: getattr(given_texts, name)[begin:end] for name in objective.needs}
+        one = objective.example(given_texts.tokens[begin:end], Key(seed, epoch, i), **flags)
+        assert arrays(one) == arrays(together[i])
+        assert len(one.targets) == len(one.weights)
+        assert len(one.targets) == (len(one.inputs) if sizes.decoder is None else sizes.decoder[i])
+        singles.append(one)
+    joined = Examples.of(singles)
+    assert [arrays(joined[i]) for i in range(len(raw))] == [arrays(e) for e in singles]
 
 
 @pytest.mark.parametrize(("kind", "family"), PAIRS)
-@given(length=st.integers(6, 200), ends=st.booleans(), seed=st.integers(0, 2**40))
+@given(length=st.integers(20, 200), ends=st.booleans(), seed=st.integers(0, 2**40))
+@settings(max_examples=25)
 def test_what_raw_length_promises_fits(kind, family, length, ends, seed):
     objective = build(kind, family)
     capacity = Lengths(length, objective.decoder_length(length))
-    raw = objective.raw_length(capacity, ends=ends)
-    for document in range(10):
-        example = objective.example(np.arange(raw), Key(seed, 0, document), ends=ends)
-        assert len(example.inputs) <= length
-        assert capacity.decoder is None or len(example.targets) <= capacity.decoder
+    documents = np.arange(64)
+    lengths = np.full(64, objective.raw_length(capacity, ends=ends))
+    if objective.varies:
+        assert objective.fitting(capacity, documents, seed=seed, epoch=0).min() >= least_length(objective, capacity)
+        lengths = objective.fitting(capacity, documents, seed=seed, epoch=0)
+        lengths -= np.arange(64) % 4  # a shorter piece fits as well
+    given_texts = Texts(np.full(lengths.sum(), 20), lengths, documents, np.full(64, ends), seed)
+    if not objective.needs:
+        examples = objective.examples(given_texts)
+        assert examples.input_lengths.max() <= length
+        assert capacity.decoder is None or examples.target_lengths.max() <= capacity.decoder
+    sizes = objective.sizes(lengths, given_texts.ends, documents, seed=seed, epoch=0)
+    assert sizes.inputs.max() <= length and (capacity.decoder is None or sizes.decoder.max() <= capacity.decoder)
 
 
 @given(length=st.integers(1, 60), ends=st.booleans(), bare=st.booleans())
@@ -172,14 +181,14 @@ def test_uniforms_are_uniform_and_unrelated():
 @pytest.mark.parametrize("family", Family)
 def test_each_pair_works_or_says_why(kind, family):
     spec = ObjectiveSpec(kind=kind)
-    if kind in REGISTRY and family in families(kind):
+    if family in families(kind):
         assert make(spec, family, VOCABULARY, (64, None)).family == family.value
+        assert REGISTRY[kind].forms[family.value]
         return
     with pytest.raises(UserError) as error:
         make(spec, family, VOCABULARY)
     message = str(error.value)
-    assert kind.value in message
-    assert "not built yet" in message if kind not in REGISTRY else family.value in message
+    assert kind.value in message and family.value in message and REGISTRY[kind].refused[family.value] in message
 
 
 def test_causal_lm_on_an_encoder_decoder_names_prefix_lm():
@@ -192,7 +201,77 @@ def test_lengths_that_hold_nothing_are_refused():
         make(ObjectiveSpec(kind="prefix_lm"), "causal", VOCABULARY, (2, None))
 
 
-def test_a_setting_that_is_not_read_is_refused():
-    with pytest.raises(ValueError, match=r"split = 0.5 is read by prefix_lm only.*causal_lm"):
-        ObjectiveSpec(kind="causal_lm", split=0.5)
+OTHER = {
+    "split": 0.5, "density": 0.2, "mean_span": 4.0, "infilling": 0.2, "masking": 0.1, "deletion": 0.1,
+    "permutation": 0.5, "rotation": 0.5, "gmask": 0.5, "axes": 1, "mixture": "upalm", "whole_word": True,
+}  # fmt: skip
+
+
+def test_every_setting_has_readers():
+    assert set(READERS) == set(OTHER) == set(ObjectiveSpec.model_fields) - {"kind"}
+
+
+@pytest.mark.parametrize("kind", ObjectiveKind)
+@pytest.mark.parametrize("name", OTHER)
+def test_a_setting_that_is_not_read_is_refused(kind, name):
+    if kind.value in READERS[name]:
+        assert str(getattr(ObjectiveSpec(kind=kind, **{name: OTHER[name]}), name)) == str(OTHER[name])
+        return
+    with pytest.raises(ValueError, match=f"{name} = .* is read by .* only, and the objective is {kind.value}"):
+        ObjectiveSpec(kind=kind, **{name: OTHER[name]})
+
+
+@pytest.mark.parametrize(("kind", "family"), CHANCE)
+def test_a_setting_that_is_read_matters(kind, family):
+    given_texts = texts([150] * 24, seed=1)
+    plain = [arrays(build(kind, family).examples(given_texts)[i]) for i in range(24)]
+    idle = {"encoder": "mean_span"}.get(family, "whole_word") if kind == "mlm" else None
+    for name, readers in READERS.items():
+        if kind in readers and name != idle:
+            other = build(kind, family, **{name: OTHER[name]}).examples(given_texts)
+            assert [arrays(other[i]) for i in range(24)] != plain, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "family", "says"),
+    [
+        ({"kind": "mlm", "mean_span": 4.0}, "encoder", r"mean_span = 4.0 is not read by mlm with family = encoder"),
+        ({"kind": "mlm", "whole_word": True}, "prefix", r"whole_word = True is not read by mlm with family = prefix"),
+        ({"kind": "glm", "axes": 2}, "prefix", r"objective.axes = 2.*positions.axes = 1"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model_are_refused(settings, family, says):
+    with pytest.raises(UserError, match=says):
+        make(ObjectiveSpec(**settings), family, VOCABULARY, axes=1)
+
+
+def test_glm_takes_the_models_rows_of_positions():
+    for axes in (1, 2):
+        assert make(ObjectiveSpec(kind="glm"), "prefix", VOCABULARY, axes=axes).axes == axes
+    assert build("glm", "prefix").axes == 2 and build("glm", "prefix", axes=1).axes == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "lacks"),
+    [("glm", "prefix", r"no \[gMASK\]"), ("ul2", "causal", r"no \[NLU\]"), ("bart", "causal", "no a mask token"),
+     ("mlm", "encoder", "no a mask token"), ("prefix_lm", "encoder_decoder", "no decoder start token")],
+)  # fmt: skip
+def test_a_vocabulary_without_the_special_tokens_is_refused(kind, family, lacks):
+    with pytest.raises(UserError, match=lacks.replace("no a", "no a")) as error:
+        make(ObjectiveSpec(kind=kind), family, Vocabulary(size=100, pad=0))
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["span_corruption", "mlm", "ul2"])
+def test_too_few_sentinels_are_refused(kind):
+    with pytest.raises(UserError, match=r"spans, and the vocabulary has 0 sentinels.*or more"):
+        make(ObjectiveSpec(kind=kind), "causal", Vocabulary(100, 0, named=VOCABULARY.named), (64, None))
+
+
+def test_damage_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="would learn to copy"):
+        ObjectiveSpec(kind="bart", infilling=0, permutation=0)
+
+
+def test_shorthand():
     assert ObjectiveSpec.model_validate("prefix_lm") == ObjectiveSpec(kind="prefix_lm")

@@ -1,31 +1,24 @@
 """T5's span corruption against its definition, and its randomness against exact distributions."""
 
 import itertools
-import math
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.objectives.common import SENTINELS, VOCABULARY, agrees, build, equally, many, text
 
 from assay.errors import UserError
 from assay.objectives import Key, Lengths, SpanCorruption, Vocabulary, make
-from assay.objectives.span_corruption import noise_counts, noise_mask, replace_spans, segmentation
+from assay.objectives.draws import draws
+from assay.objectives.span_corruption import noise_counts, segmentations
 from assay.spec.objective import ObjectiveSpec
-
-SENTINELS = tuple(range(999, 799, -1))
-VOCABULARY = Vocabulary(size=1000, pad=0, eos=1, bos=2, decoder_start=0, sentinels=SENTINELS)
 
 lengths = st.integers(2, 300)
 densities = st.floats(0.05, 0.9)
 means = st.floats(1, 20)
 keys = st.builds(Key, st.integers(0, 2**40), st.integers(0, 1000), st.integers(0, 2**40))
-
-
-def text(length: int) -> np.ndarray:
-    """Tokens all different, so that any change of order shows."""
-    return np.arange(10, 10 + length)
 
 
 def restore(inputs: np.ndarray, targets: np.ndarray) -> list[int]:
@@ -51,12 +44,12 @@ def test_inputs_and_targets_restore_the_text(length, density, mean, key):
 def test_counts_and_sentinels_are_t5s(length, density, mean, key):
     noise = min(max(round(length * density), 1), length - 1)
     spans = min(max(round(noise / mean), 1), noise, length - noise)
-    mask = noise_mask(length, key.generator(), density, mean)
-    runs = [(value, len(list(group))) for value, group in itertools.groupby(mask.tolist())]
-    assert mask.sum() == noise
-    assert [value for value, _ in runs] == [False, True] * spans  # what stays comes first, a span last
-
     example = SpanCorruption("encoder_decoder", VOCABULARY, density, mean).example(text(length), key)
+    asked = set(example.targets.tolist())
+    mask = [token in asked for token in text(length).tolist()]
+    runs = [value for value, _ in itertools.groupby(mask)]
+    assert sum(mask) == noise
+    assert runs == [False, True] * spans  # what stays comes first, a span last
     for side in (example.inputs, example.targets):
         used = [token for token in side.tolist() if token in SENTINELS]
         assert used == list(SENTINELS[:spans])  # decreasing from the vocabulary's end, each once
@@ -66,13 +59,25 @@ def test_counts_and_sentinels_are_t5s(length, density, mean, key):
     assert example.targets[-2] not in SENTINELS
 
 
-@given(lengths, keys)
-def test_targets_are_the_same_function_of_the_complement(length, key):
-    mask = noise_mask(length, key.generator())
-    example = SpanCorruption("encoder_decoder", VOCABULARY).example(text(length), key)
-    sentinels = np.array(SENTINELS)
-    assert example.inputs[:-1].tolist() == replace_spans(text(length), mask, sentinels).tolist()
-    assert example.targets[:-1].tolist() == replace_spans(text(length), ~mask, sentinels).tolist()
+@given(lengths, densities, means, keys)
+def test_targets_are_the_same_function_of_the_complement(length, density, mean, key):
+    """T5's own definition, one token after the other: the first token of each run becomes the next sentinel."""
+    example = SpanCorruption("encoder_decoder", VOCABULARY, density, mean).example(text(length), key)
+    asked = set(example.targets.tolist())
+    mask = [token in asked for token in text(length).tolist()]
+
+    def replaced(noise: list[bool]) -> list[int]:
+        found, number = [], 0
+        for i, token in enumerate(text(length).tolist()):
+            if not noise[i]:
+                found.append(token)
+            elif i == 0 or not noise[i - 1]:
+                found.append(SENTINELS[number])
+                number += 1
+        return found
+
+    assert example.inputs[:-1].tolist() == replaced(mask)
+    assert example.targets[:-1].tolist() == replaced([not value for value in mask])
 
 
 def test_published_lengths():
@@ -99,33 +104,29 @@ def test_raw_length_is_the_longest_that_fits(family, length, density, mean):
 @pytest.mark.parametrize(("items", "segments"), [(5, 1), (6, 3), (7, 2), (5, 5), (8, 4)])
 def test_segmentations_are_equally_likely(items, segments):
     """Chi-square against the exact enumeration of all ways to cut."""
-    ways = [tuple(np.diff((0, *cuts, items))) for cuts in itertools.combinations(range(1, items), segments - 1)]
-    draws = 200 * len(ways)
-    seen = Counter(
-        tuple(segmentation(items, segments, Key(0, 0, number).generator()).tolist()) for number in range(draws)
-    )
-    assert set(seen) <= set(ways)
-    statistic = sum((seen[way] - 200) ** 2 / 200 for way in ways)
-    freedom = len(ways) - 1
-    # Wilson-Hilferty: the 99.99% point of chi-square
-    limit = freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3 if freedom else 0
-    assert statistic <= limit
+    ways = [
+        tuple(np.diff((0, *cuts, items)).tolist()) for cuts in itertools.combinations(range(1, items), segments - 1)
+    ]
+    count = 200 * len(ways)
+    found = segmentations(np.full(count, items), np.full(count, segments), draws(0, 0, np.arange(count), 1))
+    assert agrees(Counter(map(tuple, found.reshape(count, segments).tolist())), equally(ways))
 
 
-def test_the_chi_square_test_has_power():
-    """Control: cutting a stick by geometric lengths is caught by the same statistic."""
-    ways = [tuple(np.diff((0, *cuts, 6))) for cuts in itertools.combinations(range(1, 6), 2)]
-    generator = np.random.default_rng(0)
+def test_both_cuts_are_drawn_apart():
+    """All pairs of cuts of noise and rest are equally likely: 12 tokens, 6 of noise in 2 spans."""
+    objective = SpanCorruption("encoder_decoder", VOCABULARY, 0.5, 3)
+    seen = Counter()
+    examples = objective.examples(many(12, 5000))
+    for inputs, targets in zip(examples.inputs.reshape(5000, -1), examples.targets.reshape(5000, -1), strict=True):
+        signs, spans = np.flatnonzero(inputs >= SENTINELS[-1]), np.flatnonzero(targets >= SENTINELS[-1])
+        seen[int(signs[0]), int(spans[1]) - 1] += 1  # tokens before the first span, tokens in it
+    assert agrees(seen, equally(list(itertools.product(range(1, 6), range(1, 6)))))
 
-    def greedy() -> tuple[int, ...]:
-        first = generator.integers(1, 5)
-        second = generator.integers(1, 6 - first)
-        return int(first), int(second), int(6 - first - second)
 
-    seen = Counter(greedy() for _ in range(200 * len(ways)))
-    freedom = len(ways) - 1
-    limit = freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3
-    assert sum((seen[way] - 200) ** 2 / 200 for way in ways) > limit
+@pytest.mark.parametrize("family", ["causal", "prefix", "encoder_decoder"])
+def test_the_masked_lm_of_decoders_is_span_corruption(family):
+    """Wang et al. 2022."""
+    assert build("mlm", family) == build("span_corruption", family)
 
 
 @given(lengths, keys)

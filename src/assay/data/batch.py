@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.objectives.base import Example, Ints, Lengths, Vocabulary
+from assay.objectives.draws import within
+from assay.objectives.ragged import Examples
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument
 
-__all__ = ["Batch", "assemble"]
+__all__ = ["Batch", "assemble", "lay"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Batch:
     mask: Mask
     """Who sees whom among `input_ids`."""
     position_ids: Ints
-    """[B, S] int64, from 0 in each document."""
+    """[B, S] int64, from 0 in each document; [B, 2, S] for two rows of positions (GLM)."""
     document_ids: Ints
     """[B, S] int64: 1, 2 ... along the row; 0 is padding."""
     decoder_input_ids: Ints | None = None
@@ -46,6 +49,8 @@ class Batch:
     single_document: bool = False
     """Each row holds one document: masks then say no more than they must (plain `Causal` where there is no
     prefix: padding lies behind every real token, so no real token sees it)."""
+    counted: bool = True
+    """Positions only count: 0, 1, 2 ... in each document. False: they say more (GLM's), whatever the rows hold."""
     epoch: int = 0
     """The pass over the data that it belongs to."""
     step: int = 0
@@ -77,23 +82,32 @@ class Batch:
 
 
 class _Side:
-    """Rows of one stack while they are filled."""
+    """Rows of one stack, filled."""
 
-    def __init__(self, rows: int, length: int, pad: int) -> None:
-        self.ids = np.full((rows, length), pad, dtype=np.int64)
-        self.positions = np.zeros((rows, length), dtype=np.int64)
-        self.documents = np.zeros((rows, length), dtype=np.int64)
-        self.filled = [0] * rows
+    def __init__(self, lengths: Ints, counts: Ints, room: int) -> None:
+        """Args: lengths: of each example; counts: examples of each row; room: positions of a row."""
+        number = within(counts)
+        row = np.repeat(np.arange(len(counts)), counts)
+        ends = np.cumsum(lengths)
+        first = (ends - lengths)[np.cumsum(counts) - counts] if len(lengths) else ends
+        begin = ends - lengths - np.repeat(first, counts)  # in the row
+        assert not len(lengths) or (begin + lengths).max() <= room, "the examples of a row are longer than the row"
+        self.shape = (len(counts), room)
+        self.counting = within(lengths)
+        self.where = np.repeat(row * room + begin, lengths) + self.counting
+        self.documents = self.put(np.repeat(number + 1, lengths), 0)
 
-    def put(self, row: int, document: int, ids: Ints, positions: Ints | None) -> slice:
-        begin = self.filled[row]
-        where = slice(begin, begin + len(ids))
-        assert where.stop <= self.ids.shape[1], "the examples of a row are longer than the row"
-        self.ids[row, where] = ids
-        self.positions[row, where] = np.arange(len(ids)) if positions is None else positions
-        self.documents[row, where] = document
-        self.filled[row] = where.stop
-        return where
+    def put(self, values: NDArray, fill: int) -> NDArray:
+        """[rows, room] the examples' values, `fill` where there are none."""
+        table = np.full(self.shape, fill, dtype=values.dtype)
+        table.reshape(-1)[self.where] = values
+        return table
+
+    def positions(self, given: Ints | None) -> Ints:
+        """[rows, room] positions, or [rows, axes, room] where several rows of them are given."""
+        if given is None or given.ndim == 1:
+            return self.put(self.counting if given is None else given, 0)
+        return np.stack([self.put(axis, 0) for axis in given], axis=1)
 
 
 def assemble(
@@ -105,59 +119,74 @@ def assemble(
     epoch: int = 0,
     step: int = 0,
 ) -> Batch:
+    """`lay` for single examples, given row by row."""
+    examples = Examples.of([example for row in rows for example in row])
+    counts = np.array([len(row) for row in rows], dtype=np.int64)
+    return lay(examples, counts, lengths, family, vocabulary, epoch=epoch, step=step)
+
+
+def lay(
+    examples: Examples,
+    counts: Ints,
+    lengths: Lengths,
+    family: str,
+    vocabulary: Vocabulary,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+) -> Batch:
     """Lay examples side by side, row by row, and compose the masks.
 
     Args:
-        rows: the examples of each row, in order; they have to fit.
+        examples: in the order of the rows; they have to fit.
+        counts: [rows] how many examples each row has, at least 1.
         lengths: positions of a row (decoder positions for an encoder-decoder).
         family: whose examples they are.
         vocabulary: knows the pad token.
         epoch, step: kept in the batch.
     """
-    main = _Side(len(rows), lengths.inputs, vocabulary.pad)
-    prefix = np.zeros_like(main.ids, dtype=bool)
-    two = family == "encoder_decoder"
-    decoder = _Side(len(rows), lengths.decoder or 0, vocabulary.pad) if two else None
-    predicting = decoder or main
-    targets = np.full_like(predicting.ids, vocabulary.pad)
-    weights = np.zeros(targets.shape, dtype=np.float32)
-    for row, examples in enumerate(rows):
-        for document, example in enumerate(examples, start=1):
-            where = main.put(row, document, example.inputs, example.positions)
-            prefix[row, where.start : where.start + example.prefix] = True
-            if decoder is not None:
-                assert example.decoder_inputs is not None
-                where = decoder.put(row, document, example.decoder_inputs, None)
-            targets[row, where] = example.targets
-            weights[row, where] = example.weights
-    single = all(len(examples) == 1 for examples in rows)
-    batch = Batch(
-        input_ids=main.ids,
-        targets=targets,
-        weights=weights,
-        mask=_decoder_mask(main.documents, prefix, single),
-        position_ids=main.positions,
-        document_ids=main.documents,
-        single_document=single,
-        epoch=epoch,
-        step=step,
-    )
-    if decoder is None:
-        return batch
-    return replace(
-        batch,
-        mask=_reading_mask(main.documents, None, single),
-        decoder_input_ids=decoder.ids,
-        decoder_position_ids=decoder.positions,
-        decoder_document_ids=decoder.documents,
-        decoder_mask=_decoder_mask(decoder.documents, None, single),
-        cross_mask=_reading_mask(main.documents, decoder.documents, single),
+    main = _Side(examples.input_lengths, counts, lengths.inputs)
+    single = bool((counts == 1).all())
+    shared: dict[str, Any] = {
+        "input_ids": main.put(examples.inputs, vocabulary.pad),
+        "position_ids": main.positions(examples.positions),
+        "document_ids": main.documents,
+        "single_document": single,
+        "counted": examples.positions is None,
+        "epoch": epoch,
+        "step": step,
+    }
+    if family == "encoder_decoder":
+        assert examples.target_lengths is not None and examples.decoder_inputs is not None
+        decoder = _Side(examples.target_lengths, counts, lengths.decoder or 0)
+        return Batch(
+            **shared,
+            targets=decoder.put(examples.targets, vocabulary.pad),
+            weights=decoder.put(examples.weights, 0),
+            mask=_reading_mask(main.documents, None, single),
+            decoder_input_ids=decoder.put(examples.decoder_inputs, vocabulary.pad),
+            decoder_position_ids=decoder.positions(None),
+            decoder_document_ids=decoder.documents,
+            decoder_mask=_decoder_mask(decoder.documents, None, single),
+            cross_mask=_reading_mask(main.documents, decoder.documents, single),
+        )
+    if family == "encoder":
+        mask = _reading_mask(main.documents, None, single)
+    else:
+        prefix = None
+        if examples.prefix.any():
+            prefix = main.put(main.counting < np.repeat(examples.prefix, examples.input_lengths), False)
+        mask = _decoder_mask(main.documents, prefix, single)
+    return Batch(
+        **shared,
+        targets=main.put(examples.targets, vocabulary.pad),
+        weights=main.put(examples.weights, 0),
+        mask=mask,
     )
 
 
 def _decoder_mask(documents: Ints, prefix: NDArray[np.bool_] | None, single: bool) -> Mask:
     """Causal, with prefixes where there are any, within documents."""
-    prefix = prefix if prefix is not None and prefix.any() else None
     rule: Rule = Causal() if prefix is None else Causal() | Prefix()
     if single:  # nothing to keep apart; padding comes last and is no prefix, so real tokens do not see it
         return Mask(rule, MaskFacts(prefix=prefix))

@@ -11,23 +11,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay.data.batch import Batch, assemble
-from assay.data.packing import Pieces, Rows, cut, pack
+from assay.data.batch import Batch, lay
+from assay.data.boundaries import BITS
+from assay.data.packing import Pieces, Rows, cut, cut_to_fit, pack
 from assay.data.shards import TokenDocuments
 from assay.errors import UserError
-from assay.objectives.base import Example, Ints, Key, Lengths, Objective, Sizes
-from assay.objectives.registry import check_lengths
+from assay.objectives.base import Ints, Key, Lengths, Objective, Sizes
+from assay.objectives.ragged import Texts, gather
+from assay.objectives.registry import check_lengths, least_length
 
 __all__ = ["Loader", "batches"]
 
 _PERMUTATION = (1 << 64) - 1
 """The 'document' of the key that shuffles an epoch: no piece has that number."""
+_SAMPLE = 4096
+"""Pieces that the decoder's length is tried on."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """An epoch: which row holds which pieces, which batch which rows."""
 
+    pieces: Pieces
+    sizes: Sizes
     rows: Rows
     batches: Ints
     """[steps, batch_size] indices of rows."""
@@ -55,7 +61,7 @@ class Loader:
             objective: makes an example of each piece.
             batch_size: rows of a batch, over all ranks together.
             length: positions of a row (of the encoder, where there are two stacks).
-            decoder_length: positions of the decoder; None: what goes with `length` for this objective.
+            decoder_length: positions of the decoder; None: what goes with `length` for this objective and documents.
             seed: with epoch and step, decides every batch.
             rank, ranks: this process's share: rows rank, rank + ranks ... of each batch.
 
@@ -71,14 +77,71 @@ class Loader:
         self.documents, self.objective = documents, objective
         self.batch_size, self.seed, self.rank, self.ranks = batch_size, seed, rank, ranks
         self.lengths = check_lengths(objective, Lengths(length, decoder_length))
-        full, last = (objective.raw_length(self.lengths, ends=ends) for ends in (False, True))
-        self.pieces: Pieces = cut(documents.lengths, full=full, last=last, shortest=objective.shortest)
-        if not len(self.pieces):
+        self._check_flags()
+        shape = Lengths(length, decoder_length)
+        self._capacity = self.lengths  # what pieces are cut for
+        self._cut: Pieces | None = None
+        if not len(self.pieces(0)):
             raise UserError(
                 f"none of the {len(documents)} documents has the {objective.shortest} tokens of an example.",
                 "Give more text.",
             )
+        if shape.decoder is None and self.lengths.decoder is not None:
+            self.lengths = self._fitted()
         self._plans: dict[int, _Plan] = {}
+
+    def _check_flags(self) -> None:
+        lacking = sorted(self.objective.needs - self.documents.boundaries)
+        if lacking:
+            raise UserError(
+                f"{type(self.objective).__name__} needs to know where {' and '.join(lacking)} begin, and these "
+                "documents come as bare tokens.",
+                f"Tokenise text with assay, give {' and '.join(lacking)} to TokenDocuments.from_arrays, or change the "
+                "objective's settings (permutation = 0, whole_word = false).",
+            )
+
+    def pieces(self, epoch: int) -> Pieces:
+        """The pieces that an epoch visits: the same in all, unless what fits into a row depends on chance."""
+        objective, lengths = self.objective, self.documents.lengths
+        if objective.varies:
+            return cut_to_fit(
+                lengths,
+                least=least_length(objective, self._capacity),
+                shortest=objective.shortest,
+                fitting=lambda numbers: objective.fitting(self._capacity, numbers, seed=self.seed, epoch=epoch),
+            )
+        if self._cut is None:
+            middle, last = (objective.raw_length(self._capacity, ends=ends) for ends in (False, True))
+            self._cut = cut(lengths, full=middle, last=last, shortest=objective.shortest)
+        return self._cut
+
+    def _fitted(self) -> Lengths:
+        """The decoder length that leaves the least padding with these documents.
+
+        What goes with full pieces is kept where it leaves under 3%; short documents have more to predict for each
+        token that they show. Decided by the first epoch's pieces, some thousands of them.
+        """
+        pieces = self.pieces(0)
+        sizes = self._sizes(pieces, 0)
+        assert sizes.decoder is not None and self.lengths.decoder is not None
+        chosen = Key(self.seed, 0, _PERMUTATION).generator().permutation(len(pieces))[:_SAMPLE]
+        some = Sizes(sizes.inputs[chosen], sizes.decoder[chosen])
+        ratio = sizes.decoder.sum() / sizes.inputs.sum()
+        least = int(sizes.decoder.max())
+
+        def padding(decoder: int) -> float:
+            lengths = Lengths(self.lengths.inputs, decoder)
+            rows = len(pack(some, lengths, np.arange(len(chosen))))
+            return float(1 - (some.inputs.sum() + some.decoder.sum()) / (rows * sum(lengths)))  # type: ignore[union-attr, arg-type]
+
+        best, share = self.lengths.decoder, padding(self.lengths.decoder)
+        if share < 0.03:
+            return self.lengths
+        for stretch in (0.97, 1.0, 1.03, 1.06, 1.1, 1.15):
+            decoder = max(least, round(self.lengths.inputs * ratio * stretch))
+            if (found := padding(decoder)) < share:
+                best, share = decoder, found
+        return Lengths(self.lengths.inputs, best)
 
     def steps(self, epoch: int) -> int:
         """Batches of an epoch, at least 1. It may differ between epochs where lengths are drawn."""
@@ -86,10 +149,10 @@ class Loader:
 
     def padding(self, epoch: int) -> float:
         """Share of an epoch's positions that are padding."""
-        rows = self._plan(epoch).rows
-        sizes = self._sizes(epoch)
+        plan = self._plan(epoch)
+        sizes = plan.sizes
         taken = sizes.inputs.sum() + (0 if sizes.decoder is None else sizes.decoder.sum())
-        return float(1 - taken / (len(rows) * (self.lengths.inputs + (self.lengths.decoder or 0))))
+        return float(1 - taken / (len(plan.rows) * (self.lengths.inputs + (self.lengths.decoder or 0))))
 
     def place(self, epoch: int, step: int) -> tuple[int, int]:
         """(epoch, step) with the step inside its epoch: (0, k) counts k batches from the very beginning."""
@@ -102,9 +165,11 @@ class Loader:
         epoch, step = self.place(epoch, step)
         plan = self._plan(epoch)
         rows = plan.batches[step][self.rank :: self.ranks]
-        examples = [[self._example(int(piece), epoch) for piece in plan.rows[int(row)]] for row in rows]
+        held = [plan.rows[int(row)] for row in rows]
+        counts = np.array([len(row) for row in held], dtype=np.int64)
         objective = self.objective
-        return assemble(examples, self.lengths, objective.family, objective.vocabulary, epoch=epoch, step=step)
+        examples = objective.examples(self._texts(plan.pieces, np.concatenate(held), epoch))
+        return lay(examples, counts, self.lengths, objective.family, objective.vocabulary, epoch=epoch, step=step)
 
     def iterate(self, start: tuple[int, int] = (0, 0)) -> Iterator[Batch]:
         """All batches from a place on, without end."""
@@ -114,16 +179,21 @@ class Loader:
             yield batch
             epoch, step = batch.epoch, batch.step + 1
 
-    def _example(self, piece: int, epoch: int) -> Example:
-        pieces = self.pieces
-        start = int(pieces.start[piece])
-        tokens = self.documents[int(pieces.document[piece])][start : start + int(pieces.length[piece])]
-        return self.objective.example(tokens, Key(self.seed, epoch, piece), ends=bool(pieces.ends[piece]))
+    def _texts(self, pieces: Pieces, chosen: Ints, epoch: int) -> Texts:
+        documents, lengths = self.documents, pieces.length[chosen]
+        starts = documents.offsets[pieces.document[chosen]] + pieces.start[chosen]
+        flags = {}
+        if needs := self.objective.needs:
+            assert documents.flags is not None
+            marks = gather(np.asarray(documents.flags), starts, lengths)
+            flags = {name: (marks & BITS[name]) > 0 for name in needs}
+        return Texts(
+            gather(np.asarray(documents.tokens), starts, lengths), lengths, pieces.number[chosen], pieces.ends[chosen],
+            self.seed, epoch, **flags,
+        )  # fmt: skip
 
-    def _sizes(self, epoch: int) -> Sizes:
-        pieces = self.pieces
-        numbers = np.arange(len(pieces))
-        return self.objective.sizes(pieces.length, pieces.ends, numbers, seed=self.seed, epoch=epoch)
+    def _sizes(self, pieces: Pieces, epoch: int) -> Sizes:
+        return self.objective.sizes(pieces.length, pieces.ends, pieces.number, seed=self.seed, epoch=epoch)
 
     def _plan(self, epoch: int) -> _Plan:
         if epoch not in self._plans:
@@ -134,15 +204,17 @@ class Loader:
 
     def _make_plan(self, epoch: int) -> _Plan:
         generator = Key(self.seed, epoch, _PERMUTATION).generator()
-        rows = pack(self._sizes(epoch), self.lengths, generator.permutation(len(self.pieces)))
+        pieces = self.pieces(epoch)
+        sizes = self._sizes(pieces, epoch)
+        rows = pack(sizes, self.lengths, generator.permutation(len(pieces)))
         order = generator.permutation(len(rows))
         if len(order) < self.batch_size:  # too few rows for one batch: some come twice
-            return _Plan(rows, np.resize(order, (1, self.batch_size)))
+            return _Plan(pieces, sizes, rows, np.resize(order, (1, self.batch_size)))
         order = order[: len(order) - len(order) % self.batch_size]
         # Rows of one document share batches, so that most batches need no mask beyond the causal one.
         order = order[np.argsort(~rows.single[order], kind="stable")]
         grouped = order.reshape(-1, self.batch_size)
-        return _Plan(rows, grouped[generator.permutation(len(grouped))])
+        return _Plan(pieces, sizes, rows, grouped[generator.permutation(len(grouped))])
 
 
 def batches(

@@ -8,19 +8,21 @@ lengths instead of single pieces (Krell et al. 2021), so its time depends on how
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.objectives.base import Ints, Lengths, Sizes
+from assay.objectives.draws import offsets, within
 
-__all__ = ["Pieces", "Rows", "cut", "pack"]
+__all__ = ["Pieces", "Rows", "cut", "cut_to_fit", "pack"]
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """Stretches of documents, one example each; four arrays [pieces]. Pieces of full length come first."""
+    """Stretches of documents, one example each; arrays [pieces]. Pieces of full length come first."""
 
     document: Ints
     """Index of the document."""
@@ -30,6 +32,8 @@ class Pieces:
     """Raw tokens."""
     ends: NDArray[np.bool_]
     """The document ends with this piece."""
+    number: Ints
+    """What the piece's chance is drawn by."""
 
     def __len__(self) -> int:
         return len(self.document)
@@ -58,7 +62,37 @@ def cut(lengths: Ints, *, full: int, last: int, shortest: int) -> Pieces:
     length = length - np.where(number == middle[owner] - 1, given[owner], 0)
     start = number * full - np.where(ends, given[owner], 0)
     order = np.argsort(length != full, kind="stable")
-    return Pieces(documents[owner][order], start[order], length[order], ends[order])
+    return Pieces(documents[owner][order], start[order], length[order], ends[order], np.arange(len(order)))
+
+
+def cut_to_fit(lengths: Ints, *, least: int, shortest: int, fitting: Callable[[Ints], Ints]) -> Pieces:
+    """Cut documents where pieces may take different lengths of text: each is as long as it may be.
+
+    That depends on a piece's number, which no other piece ever has: the pieces that a document could have at most are
+    numbered, document after document.
+
+    Args:
+        lengths: [documents] raw tokens.
+        least: what every piece may take.
+        shortest: least tokens of a piece; the piece before the last gives some up where the last had fewer.
+        fitting: tokens that the pieces with several numbers may take, `least` or more.
+    """
+    assert least >= 2 * shortest >= 2, "a row is too short to cut documents for"
+    documents = np.flatnonzero(lengths >= shortest)
+    lengths = np.asarray(lengths)[documents]
+    counts = lengths // least + 1
+    number, owner, place = np.arange(counts.sum()), np.repeat(np.arange(len(documents)), counts), within(counts)
+    room = fitting(number)
+    before = np.cumsum(room) - room
+    before -= np.repeat(before[offsets(counts)[:-1]], counts) if len(counts) else 0
+    real = before < lengths[owner]
+    owner, place, number, before, room = (x[real] for x in (owner, place, number, before, room))
+    length = np.minimum(room, lengths[owner] - before)
+    ends = before + length == lengths[owner]
+    given = np.where(ends & (place > 0), np.maximum(0, shortest - length), 0)
+    length = length + given - np.append(given[1:], 0)
+    order = np.argsort(ends, kind="stable")
+    return Pieces(documents[owner][order], (before - given)[order], length[order], ends[order], number[order])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Tokens on disk, memory-mapped: one file of ids, one of document borders, one that says what they are.
+"""Tokens on disk, memory-mapped: files of ids, of word and sentence boundaries, of document borders, of facts.
 
 A folder of shards is addressed by content (the text's hash and the tokenizer's), written under another name
 and renamed when whole, and verified when opened.
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from assay.data.boundaries import BITS, flags
 from assay.data.cache import cache_dir
 from assay.data.corpus import Corpus, hash_documents
 from assay.data.tokenizer import Tokenizer
@@ -27,7 +29,7 @@ from assay.objectives.base import Ints
 
 __all__ = ["TokenDocuments", "tokenize", "write_shards"]
 
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK = 1 << 22
 """Characters that are tokenised at a time: bounds the memory."""
 
@@ -35,19 +37,46 @@ _BLOCK = 1 << 22
 class TokenDocuments:
     """Documents as token ids: `len`, `[i]` -> [n] ids, `lengths`. Ids may be memory-mapped: do not change them."""
 
-    def __init__(self, tokens: Ints, offsets: Ints, meta: dict[str, Any] | None = None) -> None:
-        """From all ids [total] and the borders [documents + 1]; see `open` and `from_arrays`."""
+    def __init__(
+        self,
+        tokens: Ints,
+        offsets: Ints,
+        meta: dict[str, Any] | None = None,
+        *,
+        flags: NDArray[np.uint8] | None = None,
+        boundaries: Iterable[str] = (),
+    ) -> None:
+        """From all ids [total] and the borders [documents + 1]; see `open` and `from_arrays`.
+
+        `flags` [total] has a bit for each kind of boundary in `boundaries` (`data/boundaries.py`).
+        """
         self.tokens = tokens
         self.offsets = offsets
         self.meta = meta or {}
+        self.flags = flags
+        self.boundaries = frozenset(boundaries)
+        """Which boundaries are known: `words`, `sentences`."""
 
     @classmethod
-    def from_arrays(cls, documents: Sequence[Ints]) -> TokenDocuments:
-        """In memory."""
+    def from_arrays(
+        cls,
+        documents: Sequence[Ints],
+        *,
+        words: Sequence[NDArray[Any]] | None = None,
+        sentences: Sequence[NDArray[Any]] | None = None,
+    ) -> TokenDocuments:
+        """In memory. `words`, `sentences`: for each document, [n] bool, True where one begins."""
+        given = {"words": words, "sentences": sentences}
+        known = {name: value for name, value in given.items() if value is not None}
+        marks = None
+        if known and documents:
+            marks = np.zeros(sum(map(len, documents)), dtype=np.uint8)
+            for name, value in known.items():
+                marks[np.concatenate([np.asarray(v, dtype=bool) for v in value])] |= np.uint8(BITS[name])
         lengths = [len(document) for document in documents]
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
         joined = np.concatenate([np.asarray(d) for d in documents]) if documents else np.zeros(0, np.int32)
-        return cls(joined, offsets)
+        return cls(joined, offsets, flags=marks, boundaries=known)
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenDocuments:
@@ -69,13 +98,18 @@ class TokenDocuments:
                 raise UserError(f"{path}: its content has changed since it was written (wrong hash).", remedy)
             if _hash_file(folder / "offsets.npy") != meta["offsets_sha256"]:
                 raise UserError(f"{folder / 'offsets.npy'}: its content has changed (wrong hash).", remedy)
+            boundaries, marks = meta["boundaries"], None
+            if boundaries:
+                if _hash_file(folder / "flags.bin") != meta["flags_sha256"]:
+                    raise UserError(f"{folder / 'flags.bin'}: its content has changed (wrong hash).", remedy)
+                marks = np.memmap(folder / "flags.bin", dtype=np.uint8, mode="r", shape=(total,)) if total else None
             offsets = np.load(folder / "offsets.npy", allow_pickle=False)
             tokens = np.memmap(path, dtype=dtype, mode="r", shape=(total,)) if total else np.zeros(0, dtype)
         except UserError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder}: not a readable folder of token shards ({error}).", remedy) from None
-        return cls(tokens, offsets, meta)
+        return cls(tokens, offsets, meta, flags=marks, boundaries=boundaries)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -99,13 +133,21 @@ class TokenDocuments:
         return int(self.offsets[-1])
 
 
-def write_shards(folder: str | Path, documents: Iterable[Ints], *, vocab_size: int, **meta: Any) -> None:
+def write_shards(
+    folder: str | Path,
+    documents: Iterable[Ints] | Iterable[tuple[Ints, NDArray[np.uint8]]],
+    *,
+    vocab_size: int,
+    boundaries: Sequence[str] = (),
+    **meta: Any,
+) -> None:
     """Write documents so that the folder is there whole or not at all. An existing folder is replaced.
 
     Args:
         folder: what to write.
-        documents: [n] ids each.
+        documents: [n] ids each; with `boundaries` pairs of ids and [n] flags.
         vocab_size: decides between 2 and 4 bytes per id.
+        boundaries: the kinds of boundary that the flags have: `words`, `sentences`.
         meta: further facts for `meta.json` (hashes of text and tokenizer).
 
     Raises:
@@ -117,15 +159,25 @@ def write_shards(folder: str | Path, documents: Iterable[Ints], *, vocab_size: i
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         lengths = []
-        digest = hashlib.sha256()
-        with open(temporary / "tokens.bin", "wb") as file:
+        digest, flags_digest = hashlib.sha256(), hashlib.sha256()
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(temporary / "tokens.bin", "wb"))
+            beside = stack.enter_context(open(temporary / "flags.bin", "wb")) if boundaries else None
             for document in documents:
-                content = np.asarray(document).astype(dtype).tobytes()
+                ids, marks = document if beside is not None else (document, None)
+                content = np.asarray(ids).astype(dtype).tobytes()
                 digest.update(content)
                 file.write(content)
-                lengths.append(len(document))
-            file.flush()
-            os.fsync(file.fileno())
+                lengths.append(len(ids))
+                if beside is not None:
+                    content = np.asarray(marks, dtype=np.uint8).tobytes()
+                    assert len(content) == len(ids), "a flag for each token"
+                    flags_digest.update(content)
+                    beside.write(content)
+            for written in (file, beside):
+                if written is not None:
+                    written.flush()
+                    os.fsync(written.fileno())
         np.save(temporary / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         facts = {
             **meta,
@@ -136,6 +188,8 @@ def write_shards(folder: str | Path, documents: Iterable[Ints], *, vocab_size: i
             "documents": len(lengths),
             "tokens_sha256": digest.hexdigest(),
             "offsets_sha256": _hash_file(temporary / "offsets.npy"),
+            "boundaries": list(boundaries),
+            "flags_sha256": flags_digest.hexdigest() if boundaries else None,
         }
         (temporary / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         _replace_folder(temporary, folder)
@@ -159,7 +213,9 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer) -> TokenDocuments:
             return TokenDocuments.open(folder)
     facts = {"text_sha256": corpus.hash, "tokenizer": tokenizer.hash, "text_bytes": corpus.bytes}
     try:
-        write_shards(folder, _encode(corpus, tokenizer), vocab_size=tokenizer.vocabulary.size, **facts)
+        write_shards(
+            folder, _encode(corpus, tokenizer), vocab_size=tokenizer.vocabulary.size, boundaries=tuple(BITS), **facts
+        )  # fmt: skip
     except OSError as error:
         raise UserError(
             f"{folder}: tokens cannot be written ({error.strerror or error}).",
@@ -168,16 +224,22 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer) -> TokenDocuments:
     return TokenDocuments.open(folder)
 
 
-def _encode(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[Ints]:
+def _encode(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[tuple[Ints, NDArray[np.uint8]]]:
+    """Every document's ids and flags."""
     block: list[str] = []
     waiting = 0
     for document in corpus.documents:
         block.append(document)
         waiting += len(document)
         if waiting >= _BLOCK:
-            yield from tokenizer.encode_batch(block)
+            yield from _encoded(block, tokenizer)
             block, waiting = [], 0
-    yield from tokenizer.encode_batch(block)
+    yield from _encoded(block, tokenizer)
+
+
+def _encoded(block: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[Ints, NDArray[np.uint8]]]:
+    for text, ids in zip(block, tokenizer.encode_batch(block), strict=True):
+        yield ids, flags(text, tokenizer.lengths(ids))
 
 
 def _hash_file(path: Path) -> str:

@@ -80,9 +80,13 @@ class _ByteLevel:
 
     def lengths(self, ids: Ints) -> Ints:
         """How many bytes each id stands for; 0 for special tokens."""
+        return self._lengths[np.asarray(ids, dtype=np.int64)]
+
+    @cached_property
+    def _lengths(self) -> Ints:
         table = np.zeros(self.spec.vocab_size, dtype=np.int64)
         table[FIRST : FIRST + len(self.pieces)] = [len(piece) for piece in self.pieces]
-        return table[np.asarray(ids, dtype=np.int64)]
+        return table
 
     def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
         """The text; see `Tokenizer.decode`.

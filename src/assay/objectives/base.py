@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Example", "Ints", "Key", "Lengths", "Objective", "Sizes", "Vocabulary", "join", "uniforms"]
+if TYPE_CHECKING:
+    from assay.objectives.ragged import Examples, Texts
+
+__all__ = ["Example", "Ints", "Key", "Lengths", "Made", "Objective", "Sizes", "Vocabulary", "join", "uniforms"]
 
 Ints = NDArray[Any]
 """An integer array; shapes stand in the docstrings."""
@@ -80,7 +83,8 @@ class Example:
     """One example. Without a decoder m == n and `targets[i]` is what position i predicts.
 
     The boundary: the last prefix token predicts the first target, so with a prefix of p tokens
-    `weights[p - 1]` is the first that is not 0.
+    `weights[p - 1]` is the first that is not 0 (GLM: the `<sop>` behind the prefix predicts it). An encoder
+    predicts its own positions: there `targets[i]` is what stood at i.
     """
 
     inputs: Ints
@@ -94,7 +98,7 @@ class Example:
     prefix: int = 0
     """How many leading inputs see each other whole."""
     positions: Ints | None = None
-    """[n] where they are not 0, 1, 2 ..."""
+    """[n], or [2, n] for two rows of positions; None: 0, 1, 2 ..."""
 
 
 class Lengths(NamedTuple):
@@ -129,12 +133,39 @@ class Objective(Protocol):
         """How many raw tokens an example needs at least."""
         ...
 
-    def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
+    @property
+    def needs(self) -> frozenset[str]:
+        """What texts have to come with: `words`, `sentences`, or nothing."""
+        ...
+
+    @property
+    def mode_count(self) -> int:
+        """How many kinds of example there are, whose texts differ in the length that fits a row."""
+        ...
+
+    def modes(self, documents: Ints, *, seed: int, epoch: int) -> Ints:
+        """[n] which kind each text becomes: 0 ... mode_count - 1."""
+        ...
+
+    def examples(self, texts: Texts) -> Examples:
+        """The examples of several texts at once."""
+        ...
+
+    def example(self, tokens: Ints, key: Key, *, ends: bool = True, **flags: Any) -> Example:
         """The example that these raw tokens and this key make. `ends`: the document ends with them."""
         ...
 
-    def raw_length(self, capacity: Lengths, *, ends: bool = False) -> int:
-        """How many raw tokens one example may take so that it always fits into `capacity`."""
+    def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
+        """How many raw tokens one example of a kind may take so that it always fits into `capacity`."""
+        ...
+
+    @property
+    def varies(self) -> bool:
+        """Whether the length of text that fits a row differs between pieces."""
+        ...
+
+    def fitting(self, capacity: Lengths, numbers: Ints, *, seed: int, epoch: int) -> Ints:
+        """[n] how many raw tokens each of several pieces may take so that it and any shorter one fit."""
         ...
 
     def decoder_length(self, length: int) -> int | None:
@@ -142,8 +173,65 @@ class Objective(Protocol):
         ...
 
     def sizes(self, raw: Ints, ends: Ints, documents: Ints, *, seed: int, epoch: int) -> Sizes:
-        """What `example` would take for each of several pieces, without making them."""
+        """What `examples` would take for each of several texts, without making them."""
         ...
+
+    def check_sentinels(self, length: int) -> None:
+        """Raise UserError where a text of `length` tokens would need more sentinels than there are."""
+        ...
+
+    def notes(self, length: int) -> tuple[str, ...]:
+        """What a user should know of examples made of `length` raw tokens, a sentence each."""
+        ...
+
+
+class Made:
+    """What most objectives share: one kind of example, no needs; a single example is a batch of one."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Nothing beside tokens."""
+        return frozenset()
+
+    @property
+    def mode_count(self) -> int:
+        """One kind."""
+        return 1
+
+    def modes(self, documents: Ints, *, seed: int, epoch: int) -> Ints:
+        """All of one kind."""
+        return np.zeros(len(documents), dtype=np.int64)
+
+    def examples(self, texts: Texts) -> Examples:
+        """The examples of several texts at once."""
+        raise NotImplementedError
+
+    def example(self, tokens: Ints, key: Key, *, ends: bool = True, **flags: Any) -> Example:
+        """The example of one text. `flags`: `words`, `sentences`, [n] bool each, where the objective needs them."""
+        from assay.objectives.ragged import Texts
+
+        return self.examples(Texts.one(tokens, key, ends=ends, **flags))[0]
+
+    @property
+    def varies(self) -> bool:
+        """Where there are kinds."""
+        return self.mode_count > 1
+
+    def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
+        """How many raw tokens one example of a kind may take so that it always fits."""
+        raise NotImplementedError
+
+    def fitting(self, capacity: Lengths, numbers: Ints, *, seed: int, epoch: int) -> Ints:
+        """[n] what fits, by each piece's kind."""
+        lengths = np.array([self.raw_length(capacity, ends=True, mode=mode) for mode in range(self.mode_count)])
+        return lengths[self.modes(numbers, seed=seed, epoch=epoch)]
+
+    def check_sentinels(self, length: int) -> None:
+        """Needs none."""
+
+    def notes(self, length: int) -> tuple[str, ...]:
+        """Nothing to say."""
+        return ()
 
 
 def join(*parts: Ints | int | None) -> Ints:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
-from assay.objectives.base import Example, Ints, Key, Lengths, Sizes, Vocabulary, decoder_only, join
+from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
+from assay.objectives.ragged import Examples, Pool, Segment, Texts, compose, gather, one_stack
 
 __all__ = ["CausalLM"]
 
 
 @dataclass(frozen=True)
-class CausalLM:
+class CausalLM(Made):
     """Causal LM, for one-stack decoders. In a prefix decoder its prefix is empty, so attention is causal."""
 
     family: str
@@ -28,13 +30,18 @@ class CausalLM:
         """Raw tokens that an example needs."""
         return 1 if self.vocabulary.bos is not None else 2
 
-    def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
-        """All tokens as inputs and, one position earlier, as targets. The key has no influence."""
-        vocabulary = self.vocabulary
-        sequence = join(vocabulary.bos, tokens, vocabulary.eos if ends else None)
-        return decoder_only(sequence, prefix=0, first=0)
+    @override
+    def examples(self, texts: Texts) -> Examples:
+        """All tokens as inputs and, one position earlier, as targets. Chance has no part in them."""
+        v = self.vocabulary
+        pool = Pool(texts.tokens, v)
+        lead: list[Segment] = [(pool[v.bos], int(v.bos is not None)), (texts.offsets[:-1], texts.lengths)]
+        tail: list[Segment] = [(pool[v.eos], texts.ends & (v.eos is not None))]
+        none = np.zeros(len(texts), dtype=np.int64)
+        starts, lengths, totals = compose(none, lead, [], tail)
+        return one_stack(gather(pool.tokens, starts, lengths), totals, none, none)
 
-    def raw_length(self, capacity: Lengths, *, ends: bool = False) -> int:
+    def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens that fill `capacity.inputs` positions."""
         return capacity.inputs + 1 - self._extra(ends)
 

@@ -15,25 +15,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
-from assay.objectives.base import (
-    Example,
-    Ints,
-    Key,
-    Lengths,
-    Sizes,
-    Vocabulary,
-    decoder_only,
-    encoder_decoder,
-    join,
-    uniforms,
-)
+from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary, uniforms
+from assay.objectives.ragged import Examples, Pool, Texts, arrange, compose, gather
 
 __all__ = ["PrefixLM"]
 
 
 @dataclass(frozen=True)
-class PrefixLM:
+class PrefixLM(Made):
     """Prefix LM, for decoders of one stack (causal or prefix attention) and for encoder-decoders."""
 
     family: str
@@ -50,18 +41,20 @@ class PrefixLM:
         drawn = 1 + (uniforms(seed, epoch, documents // 2) * (raw - 1)).astype(np.int64)
         return np.where(documents % 2 == 1, raw - drawn, drawn)
 
-    def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
+    @override
+    def examples(self, texts: Texts) -> Examples:
         """The prefix is seen, the rest predicted, its first token by the prefix's last (or the decoder start)."""
-        vocabulary = self.vocabulary
-        split = int(self.splits(np.array([len(tokens)]), np.array([key.document]), seed=key.seed, epoch=key.epoch)[0])
-        end = vocabulary.eos if ends else None
-        if self.family == "encoder_decoder":
-            return encoder_decoder(join(tokens[:split]), join(tokens[split:], end), vocabulary)
-        length = split + (vocabulary.bos is not None)
-        seen = length if self.family == "prefix" else 0
-        return decoder_only(join(vocabulary.bos, tokens, end), prefix=seen, first=length - 1)
+        v = self.vocabulary
+        split = self.splits(texts.lengths, texts.documents, seed=texts.seed, epoch=texts.epoch)
+        begin = texts.offsets[:-1]
+        inputs = gather(texts.tokens, begin, split)
+        pool = Pool(texts.tokens, v)
+        rest = (begin + split, texts.lengths - split)
+        end = (pool[v.eos], texts.ends & (v.eos is not None))
+        starts, lengths, totals = compose(np.zeros_like(split), [rest], [], [end])
+        return arrange(self.family, v, inputs, split, gather(pool.tokens, starts, lengths), totals)
 
-    def raw_length(self, capacity: Lengths, *, ends: bool = False) -> int:
+    def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens of the longest piece that fits at any split.
 
         For an encoder-decoder with uniform splits that is a decoder row's worth, so that two mirrored pieces

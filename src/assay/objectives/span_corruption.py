@@ -8,35 +8,26 @@ the complement.
 
 An encoder-decoder reads the corrupted text and predicts the targets. In decoders of one stack the targets
 follow the corrupted text in one sequence and alone are predicted; in a prefix decoder that text is the
-prefix.
+prefix. So written it is also the masked LM of Wang et al. 2022 for decoders.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
 from assay.errors import UserError
-from assay.objectives.base import (
-    Example,
-    Ints,
-    Key,
-    Lengths,
-    Sizes,
-    Vocabulary,
-    decoder_only,
-    encoder_decoder,
-    join,
-)
+from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
+from assay.objectives.draws import Draws, subsets, within
+from assay.objectives.ragged import Examples, Pool, Segment, Texts, arrange, compose, gather
 
-__all__ = ["SpanCorruption", "noise_counts", "noise_mask", "replace_spans", "segmentation"]
+__all__ = ["SpanCorruption", "corrupted", "cuts", "noise_counts", "segmentations"]
 
 
-def noise_counts(length: Any, density: float, mean_span: float) -> tuple[Any, Any]:
+def noise_counts(length: Any, density: Any, mean_span: Any) -> tuple[Any, Any]:
     """(n_noise, n_spans) of texts of `length` tokens (an int or an array, each at least 2).
 
     There are never more spans than tokens on either side: a short text cannot be cut finer.
@@ -47,45 +38,64 @@ def noise_counts(length: Any, density: float, mean_span: float) -> tuple[Any, An
     return noise, np.minimum(spans, np.minimum(noise, length - noise))
 
 
-@lru_cache(maxsize=4096)
-def _counts(length: int, density: float, mean_span: float) -> tuple[int, int]:
-    noise, spans = noise_counts(length, density, mean_span)
-    return int(noise), int(spans)
+def segmentations(items: Ints, segments: Ints, streams: Draws) -> Ints:
+    """[sum of segments] for each document `segments` positive lengths that sum to `items`, all equally likely."""
+    table = subsets(items - 1, segments - 1, streams, lead=True)
+    return np.diff(np.flatnonzero(table), append=len(table))
 
 
-def segmentation(items: int, segments: int, generator: np.random.Generator) -> Ints:
-    """[segments] positive lengths that sum to `items`, each such list equally likely."""
-    borders = np.empty(segments + 1, dtype=np.int64)
-    borders[0], borders[-1] = 0, items
-    if segments > 1:
-        borders[1:-1] = np.sort(generator.choice(items - 1, segments - 1, replace=False)) + 1
-    return borders[1:] - borders[:-1]
+def cuts(length: Ints, noise: Ints, spans: Ints, streams: tuple[Draws, Draws]) -> tuple[Ints, Ints]:
+    """(kept, cut): [sum of spans] tokens that stay before each span, and tokens of the span."""
+    both = Draws(np.concatenate([streams[0].state, streams[1].state]))
+    pieces = segmentations(np.concatenate([noise, length - noise]), np.concatenate([spans, spans]), both)
+    half = len(pieces) // 2
+    return pieces[half:], pieces[:half]
 
 
-def noise_mask(
-    length: int, generator: np.random.Generator, density: float = 0.15, mean_span: float = 3.0
-) -> NDArray[np.bool_]:
-    """[length] True where a token is cut out. Begins with a token that stays, ends with one that does not."""
-    noise, spans = _counts(length, density, mean_span)
-    lengths = np.empty(2 * spans, dtype=np.int64)
-    lengths[1::2] = segmentation(noise, spans, generator)
-    lengths[0::2] = segmentation(length - noise, spans, generator)
-    kinds = np.zeros(2 * spans, dtype=bool)
-    kinds[1::2] = True
-    return np.repeat(kinds, lengths)
+def corrupted(
+    texts: Texts,
+    vocabulary: Vocabulary,
+    spans: Ints,
+    kept: Ints,
+    cut: Ints,
+    *,
+    rest: Ints | None = None,
+    plain: Ints | None = None,
+    mode: Ints | None = None,
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """The corrupted texts and what is asked for: (inputs, their lengths, targets, their lengths).
 
-
-def replace_spans(tokens: Ints, mask: NDArray[np.bool_], sentinels: Ints) -> Ints:
-    """The tokens with each run of True replaced by one sentinel: the first run by sentinel 0, and so on."""
-    first = mask.copy()
-    first[1:] &= ~mask[:-1]
-    replaced = np.asarray(tokens, dtype=np.int64).copy()
-    replaced[first] = sentinels[: np.count_nonzero(first)]
-    return replaced[~mask | first]
+    Args:
+        spans: [n] of each text.
+        kept, cut: [sum of spans] tokens before each span, tokens of the span.
+        rest: [n] tokens behind the last span; None: none.
+        plain: [n] bool: no sentinels, as in prefix LM; None: sentinels everywhere.
+        mode: [n] a special token that begins the inputs; None: none.
+    """
+    pool = Pool(texts.tokens, vocabulary)
+    both = kept + cut
+    begin = np.cumsum(both) - both
+    tail: list[Segment] = [(pool[vocabulary.eos], int(vocabulary.eos is not None))]
+    more: list[Segment] = []
+    if rest is not None:
+        begin += np.repeat(np.cumsum(rest) - rest, spans)
+        more = [(texts.offsets[1:] - rest, rest)]
+    lead: list[Segment] = []
+    if mode is not None:
+        lead = [(pool.base + np.vectorize(pool.addresses.__getitem__, otypes=[np.int64])(mode), 1)]
+    signs = (pool.sentinels + within(spans), 1 if plain is None else np.repeat(~plain, spans))
+    results = []
+    for head, body, back in (
+        (lead, [(begin, kept), signs], more + tail),
+        ([], [signs, (begin + kept, cut)], tail),
+    ):
+        starts, lengths, totals = compose(spans, head, body, back)
+        results += [gather(pool.tokens, starts, lengths), totals]
+    return results[0], results[1], results[2], results[3]
 
 
 @dataclass(frozen=True)
-class SpanCorruption:
+class SpanCorruption(Made):
     """Span corruption, for encoder-decoders and for decoders of one stack. Both parts end with eos."""
 
     family: str
@@ -95,32 +105,26 @@ class SpanCorruption:
     shortest: int = 2
     """Raw tokens that an example needs: one that stays, one cut out."""
 
-    def example(self, tokens: Ints, key: Key, *, ends: bool = True) -> Example:
-        """Corrupted text and its spans.
+    @override
+    def examples(self, texts: Texts) -> Examples:
+        """Corrupted texts and their spans.
 
         Raises:
             UserError: more spans than the vocabulary has sentinels.
         """
-        vocabulary = self.vocabulary
-        self.check_sentinels(len(tokens))
-        sentinels = np.asarray(vocabulary.sentinels, dtype=np.int64)
-        mask = noise_mask(len(tokens), key.generator(), self.density, self.mean_span)
-        inputs = join(replace_spans(tokens, mask, sentinels), vocabulary.eos)
-        targets = join(replace_spans(tokens, ~mask, sentinels), vocabulary.eos)
-        if self.family == "encoder_decoder":
-            return encoder_decoder(inputs, targets, vocabulary)
-        sequence = join(vocabulary.bos, inputs, targets)
-        length = len(sequence) - len(targets)
-        return decoder_only(sequence, prefix=length if self.family == "prefix" else 0, first=length - 1)
+        self.check_sentinels(int(texts.lengths.max(initial=2)))
+        noise, spans = noise_counts(texts.lengths, self.density, self.mean_span)
+        kept, cut = cuts(texts.lengths, noise, spans, (texts.draws(1), texts.draws(2)))
+        return arrange(self.family, self.vocabulary, *corrupted(texts, self.vocabulary, spans, kept, cut))
 
+    @override
     def check_sentinels(self, length: int) -> None:
         """See that a text of `length` tokens has a sentinel for each span.
 
         Raises:
             UserError: it has not, with how many are needed.
         """
-        spans = _counts(length, self.density, self.mean_span)[1]
-        have = len(self.vocabulary.sentinels)
+        spans, have = int(noise_counts(length, self.density, self.mean_span)[1]), len(self.vocabulary.sentinels)
         if spans > have:
             raise UserError(
                 f"objective span_corruption: {length} tokens are cut into {spans} spans, and the vocabulary "
@@ -128,7 +132,7 @@ class SpanCorruption:
                 f"Set the tokenizer's sentinels to {spans} or more, shorten the length, or raise mean_span.",
             )
 
-    def raw_length(self, capacity: Lengths, *, ends: bool = False) -> int:
+    def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens of the longest text that fits (T5: 568 for 512 inputs and 114 targets)."""
         top = capacity.inputs + (capacity.decoder or 0)
         raw = np.arange(2, max(top, 2) + 1)

@@ -42,7 +42,9 @@ def make_loader(run: RunSpec, text: Text) -> Loader:
     Raises:
         UserError: the objective is not for this family, or nothing fits the lengths.
     """
-    objective = make(run.objective, run.model.family.value, text.tokenizer.vocabulary)
+    objective = make(
+        run.objective, run.model.family.value, text.tokenizer.vocabulary, axes=run.model.positions.axes
+    )  # fmt: skip
     return Loader(
         text.train,
         objective,
