@@ -143,6 +143,12 @@ def from_spec(spec: ModelSpec) -> Fields:
     }
 
 
+def copies(spec: ModelSpec) -> dict[str, str]:
+    """With an untied output, the published class shares the embedding with no stack: each wants its own."""
+    stacks = () if spec.head.tied else spec.stacks
+    return {f"model.{stack}.embed_tokens.weight": "model.shared.weight" for stack in stacks}
+
+
 COPIES = (
     "model.encoder.embed_tokens.weight",
     "model.decoder.embed_tokens.weight",
@@ -163,6 +169,7 @@ FAMILIES = (
         prefix="model.",
         extras=EXTRAS,
         tied=COPIES,
+        copies=copies,
     ),
     Family(
         name="mBART",
@@ -174,5 +181,6 @@ FAMILIES = (
         prefix="model.",
         extras=EXTRAS,
         tied=COPIES,
+        copies=copies,
     ),
 )

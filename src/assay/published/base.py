@@ -89,6 +89,8 @@ class Family:
     """Regular expressions for tensors that carry nothing (buffers, copies of tied matrices)."""
     tied: tuple[str, ...] = ()
     """Tensors that may stand in a file though the description ties them to another."""
+    copies: Callable[[ModelSpec], Mapping[str, str]] | None = None
+    """Further names that an export must hold: copy -> original, both published names."""
     joins: Callable[[Given], Sequence[tuple[str, Join]]] | None = None
     """Files cut over tensor-parallel ranks: by regular expression, how the pieces join. `Given.shapes` are those of
     the first rank's pieces."""

@@ -99,10 +99,9 @@ def one_from_spec(spec: ModelSpec) -> Fields:
 
 
 def two_table(spec: ModelSpec) -> Iterable[Row]:
-    """ChatGLM2's names; without multi-query, queries, keys and values stand by head."""
+    """ChatGLM2's names; without multi-query (no number of groups given), queries, keys and values stand by head."""
     layer = "transformer.encoder.layers.{i}."
-    heads = spec.heads("decoder")
-    fused = Grouped(heads) if spec.kv_heads("decoder") == heads else Stacked()
+    fused = Grouped(spec.heads("decoder")) if spec.attention.kv_heads is None else Stacked()
     inward = (f"{BLOCK}feedforward.gate", f"{BLOCK}feedforward.up")
     return (
         Row("embedding", "transformer.embedding.word_embeddings"),
@@ -121,17 +120,14 @@ def two_to_spec(given: Given) -> Fields:
     """From the config.json of ChatGLM2, ChatGLM3 and glm-4-9b.
 
     Raises:
-        UserError: quantised weights, or multi-query with as many groups as heads, whose layout is another.
+        UserError: quantised weights.
     """
     config = given.config
     _no_quantisation(config)
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head = config.integer("kv_channels", default=width // heads)
-    groups = heads
-    if config.flag("multi_query_attention", default=False):
-        groups = config.integer("multi_query_group_num", default=1)
-        if groups == heads and heads > 1:
-            raise config.fail("multi_query_group_num", "as many groups as heads.", "Set multi_query_attention to false.")
+    several = config.flag("multi_query_attention", default=False)
+    groups = config.integer("multi_query_group_num", default=1) if several else None
     biased = config.flag("add_bias_linear", default=False)
     rms = config.flag("rmsnorm", default=True)
     normed = config.flag("apply_residual_connection_post_layernorm", default=False)
@@ -150,7 +146,7 @@ def two_to_spec(given: Given) -> Fields:
         "positions": {"kind": "rope", "fraction": 0.5, "pairing": "interleaved", **_stretch(given)},
         "attention": {
             "heads": heads,
-            "kv_heads": None if groups == heads else groups,
+            "kv_heads": groups,
             "head_width": None if head * heads == width else head,
             "qkv_bias": biased or config.flag("add_qkv_bias", default=False),
             "out_bias": biased,
@@ -180,7 +176,7 @@ def _stretch(given: Given) -> Fields:
 
 def two_from_spec(spec: ModelSpec) -> Fields:
     """To ChatGLM2's config.json."""
-    heads, groups, scaling = spec.heads("decoder"), spec.kv_heads("decoder"), spec.positions.scaling
+    scaling = spec.positions.scaling
     ratio: Fields = {}
     if scaling is not None:
         ratio = {"rope_ratio": scaling.factor, "_name_or_path": "chatglm2"}
@@ -190,10 +186,10 @@ def two_from_spec(spec: ModelSpec) -> Fields:
         "padded_vocab_size": spec.vocab_size,
         "hidden_size": spec.width,
         "num_layers": spec.layers,
-        "num_attention_heads": heads,
+        "num_attention_heads": spec.heads("decoder"),
         "kv_channels": spec.head_width("decoder"),
-        "multi_query_attention": groups != heads,
-        "multi_query_group_num": groups,
+        "multi_query_attention": spec.attention.kv_heads is not None,
+        "multi_query_group_num": spec.kv_heads("decoder"),
         "ffn_hidden_size": spec.feedforward_width("decoder"),
         "seq_length": spec.context,
         "layernorm_epsilon": spec.norm.eps,

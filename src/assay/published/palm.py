@@ -17,7 +17,11 @@ from assay.spec.axes import QKNorm
 from assay.spec.model import ModelSpec
 
 BLOCK, LAYER = "decoder.blocks.{i}.", "layers.{i}.fn."
-FUSED = tuple(f"{BLOCK}{name}" for name in ("attention.q", "attention.k", "attention.v", "feedforward.up", "feedforward.gate"))
+FUSED = (
+    *(f"{BLOCK}attention.{letter}" for letter in "qkv"),
+    f"{BLOCK}feedforward.up",
+    f"{BLOCK}feedforward.gate",
+)
 SCALE = "assay_qk_scale"
 """Where an export of ours keeps the hint."""
 

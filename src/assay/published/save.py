@@ -103,7 +103,7 @@ def published_tensors(family: Family, model: Model) -> dict[str, Tensor]:
         for row in assignments(family, model.spec):
             theirs = row.by.write([own[name] for name in row.ours])
             out |= dict(zip(row.theirs, theirs, strict=True))
-    return out
+    return out | {copy: out[name] for copy, name in (family.copies(model.spec) if family.copies else {}).items()}
 
 
 def _as_hf(model: Model, folder: Path) -> None:

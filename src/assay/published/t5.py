@@ -63,7 +63,11 @@ def _fields(given: Given, *, per_layer: bool, projection: str) -> Fields:
         "width": width,
         "layers": layers,
         "context": config.integer("n_positions", default=512),
-        "norm": {"kind": "rmsnorm", "eps": float(config.number("layer_norm_epsilon", default=1e-6)), "cast": "before_weight"},
+        "norm": {
+            "kind": "rmsnorm",
+            "eps": float(config.number("layer_norm_epsilon", default=1e-6)),
+            "cast": "before_weight",
+        },
         "placement": "pre",
         "positions": {
             "kind": "relative",
