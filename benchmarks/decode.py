@@ -43,7 +43,7 @@ def weight_bytes(model: Model) -> int:
 
 
 def reference(model: Model) -> Any:
-    """transformers' Llama of the same shape with the same weights."""
+    """Transformers' Llama of the same shape with the same weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     spec = model.spec

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tests.nn.common import made, small
 from torch import Tensor
 
 from assay.generation.model import Model
-from tests.nn.common import made, small
 
 LAYERED: dict[str, Any] = {"norm": "layernorm", "feedforward": {"gated": False, "activation": "gelu", "bias": True}}
 

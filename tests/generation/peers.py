@@ -1,6 +1,6 @@
 """transformers' models with an assay model's weights, to compare what both generate.
 
-The padding token is not 0: beam search there fills with the end token where `pad_token_id` is 0, which it takes for none.
+The padding token is not 0: beam search there takes a `pad_token_id` of 0 for none and fills with the end token.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tests.generation.common import model
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from assay.generation.model import Model
-from tests.generation.common import model
 
 
 def llama(seed: int = 0, **tokens: Any) -> tuple[Model, LlamaForCausalLM]:
@@ -19,8 +19,8 @@ def llama(seed: int = 0, **tokens: Any) -> tuple[Model, LlamaForCausalLM]:
     ours = model(seed, tokens={"pad": 2, "eos": [5, 12, 20, 30], **tokens})
     config = LlamaConfig(
         vocab_size=37, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        rms_norm_eps=1e-5, tie_word_embeddings=False, max_position_embeddings=64, pad_token_id=2, eos_token_id=[5, 12, 20, 30],
-        bos_token_id=1,
+        rms_norm_eps=1e-5, tie_word_embeddings=False, max_position_embeddings=64, pad_token_id=2,
+        eos_token_id=[5, 12, 20, 30], bos_token_id=1,
     )  # fmt: skip
     names = {"embedding.weight": "model.embed_tokens.weight", "head.weight": "lm_head.weight"}
     names["decoder.final_norm.weight"] = "model.norm.weight"

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from tests.generation.peers import llama, t5
 from tests.nn.common import tokens
 

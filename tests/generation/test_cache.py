@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from tests.generation.common import FAMILIES, KINDS, described, greedy, model
+from tests.nn.common import close, tokens
 
 from assay.generation.cache import Cache, KeyValues
 from assay.generation.decoding import Decoding
 from assay.generation.plan import plan_prompt
-from tests.generation.common import FAMILIES, KINDS, described, greedy, model
-from tests.nn.common import close, tokens
 
 NEW = 7
 
@@ -93,7 +93,9 @@ def test_a_whole_table_goes_on_as_its_last_row_sees() -> None:
     table[:, 0] = 0
     table[0, 0] = 1
     out = m.generate(row, attention_mask=table[None, None], max_new_tokens=NEW)
-    assert out.tolist() == m.generate(row, attention_mask=table[None, None], max_new_tokens=NEW, use_cache=False).tolist()
+    assert (
+        out.tolist() == m.generate(row, attention_mask=table[None, None], max_new_tokens=NEW, use_cache=False).tolist()
+    )
     ids = row
     for _ in range(NEW):
         n = ids.shape[1]
@@ -162,9 +164,10 @@ def test_a_second_turn_reuses_the_cache(family: str) -> None:
     assert held.reused == 9, "the newest token of the first turn was never read, all others were"
     changed = second.clone()
     changed[0, 4] = (changed[0, 4] + 1) % 37
-    assert m.generate(changed, max_new_tokens=5, cache=held, **length).tolist() == m.generate(
-        changed, max_new_tokens=5, **length
-    ).tolist()
+    assert (
+        m.generate(changed, max_new_tokens=5, cache=held, **length).tolist()
+        == m.generate(changed, max_new_tokens=5, **length).tolist()
+    )
     assert held.reused == (4 if family == "causal" else 0)
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.generation.common import FAMILIES, KINDS, described, model
+from tests.nn.common import close, tokens
 
 from assay.generation.cache import Cache
 from assay.generation.decoding import Decoding
@@ -12,8 +14,6 @@ from assay.generation.native.library import library
 from assay.generation.plan import Plan, plan_answer, plan_prompt
 from assay.generation.visibility import memory_mask
 from assay.spec.masks import Causal, Mask
-from tests.generation.common import FAMILIES, KINDS, described, model
-from tests.nn.common import close, tokens
 
 needs_compiler = pytest.mark.skipif(library()[0] is None, reason=f"no native step: {library()[1]}")
 NEW = 12

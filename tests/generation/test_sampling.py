@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tests.generation.common import model
+from tests.nn.common import tokens
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -12,8 +14,6 @@ from transformers.generation.logits_process import (
 
 from assay.generation.sampling import Draws, keep_min_p, keep_top_k, keep_top_p, penalize, seen_in, warp
 from assay.generation.settings import Settings
-from tests.generation.common import model
-from tests.nn.common import tokens
 
 
 def random_logits(rows: int = 5, vocab: int = 60) -> torch.Tensor:

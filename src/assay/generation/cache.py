@@ -107,10 +107,10 @@ class Cache:
                 entry.reserve(capacity)
             return
         for _ in net.decoder.blocks:
-            entry: BlockCache = {"attention": KeyValues(capacity)}
+            layer: BlockCache = {"attention": KeyValues(capacity)}
             if net.two_stacks:
-                entry["cross_attention"] = Memory()
-            self.layers.append(entry)
+                layer["cross_attention"] = Memory()
+            self.layers.append(layer)
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch."""

@@ -143,8 +143,8 @@ def generate_text(
     if stream is not None and len(texts) != 1:
         raise UserError(f"stream: tells one text as it grows, and there are {len(texts)} prompts. Give one.")
     encoded = [encode(tokenizer, text) for text in texts]
-    for text, ids in zip(texts, encoded, strict=True):
-        if not ids:
+    for text, row in zip(texts, encoded, strict=True):
+        if not row:
             raise UserError(f"prompt: {text!r} gives no token, and generation begins from at least one.")
     width = max(map(len, encoded))
     pad = model.spec.tokens.pad or 0

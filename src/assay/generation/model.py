@@ -88,7 +88,9 @@ class Model(nn.Module):
             return Output(
                 logits=self._logits(out.hidden, tap),
                 last_hidden_state=out.hidden,
-                hidden_states=(*out.states[:-1], out.raw) if self.states_before_norm and out.states else out.states,
+                hidden_states=(*out.states[:-1], out.raw)
+                if self.states_before_norm and out.states and out.raw is not None
+                else out.states,
                 seq_relationship_logits=net.head.sentence_pair(out.hidden),
             )
         encoded = net.encode(input_ids, context.mask, position_ids=context.position_ids, **kwargs)

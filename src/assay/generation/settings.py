@@ -60,7 +60,7 @@ def settings(
     """
     _whole("max_new_tokens", max_new_tokens, 0)
     _whole("num_beams", num_beams, 1)
-    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+    if not 0 < temperature < math.inf:
         raise UserError(
             f"temperature: {temperature}; logits are divided by it, so it lies above 0. "
             "For the most likely token each time, leave do_sample=False."
@@ -71,14 +71,14 @@ def settings(
         raise UserError(f"top_p: {top_p}; a share of the probability, above 0 and at most 1. None keeps every token.")
     if min_p is not None and not 0 <= min_p <= 1:
         raise UserError(f"min_p: {min_p}; a share of the best token's probability, from 0 to 1.")
-    if not (isinstance(repetition_penalty, int | float) and 0 < repetition_penalty < math.inf):
+    if not 0 < repetition_penalty < math.inf:
         raise UserError(f"repetition_penalty: {repetition_penalty}; a factor above 0. 1 changes nothing.")
     if num_beams > 1 and do_sample:
         raise UserError(f"num_beams: {num_beams} with do_sample=True; beam search keeps the best. Use one of the two.")
     if seed is not None:
         _whole("seed", seed, 0)
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if any(not isinstance(text, str) or not text for text in stops):
+    if "" in stops:
         raise UserError(f"stop: {list(stops)!r}; give texts of at least one character.")
     if stops and not has_tokenizer:
         raise UserError(f"stop: {list(stops)!r} needs a tokenizer, and this model has none. Set model.tokenizer.")

@@ -154,7 +154,8 @@ def _padding_before(spec: ModelSpec, input_ids: Tensor, real: Tensor | None) -> 
 
 def _mask_position(spec: ModelSpec, input_ids: Tensor) -> tuple[Tensor, Tensor]:
     """[B, 1] column of the first [gMASK], else of the first [MASK]; and whether the row has [MASK] alone."""
-    long, short = input_ids == spec.prompt.gmask, input_ids == spec.prompt.mask
+    say = spec.prompt
+    long, short = (torch.eq(input_ids, -1 if token is None else token) for token in (say.gmask, say.mask))
     has_long, has_short = long.any(-1, keepdim=True), short.any(-1, keepdim=True)
     column = torch.where(has_long, long.long().argmax(-1, keepdim=True), short.long().argmax(-1, keepdim=True))
     return column, has_short & ~has_long

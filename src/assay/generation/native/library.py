@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -45,9 +45,10 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     """The library, or None and the reason why there is none. Tried once a process."""
     if os.environ.get("ASSAY_NATIVE") == "0":
         return None, "ASSAY_NATIVE=0"
-    compiler = shlex.split(os.environ.get("CC", "")) or [
-        found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))
-    ][:1]
+    compiler = (
+        shlex.split(os.environ.get("CC", ""))
+        or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
+    )
     if os.name != "posix" or not compiler:
         return None, "no C compiler found; install gcc"
     source = files("assay.generation.native").joinpath("step.c").read_text(encoding="utf-8")
@@ -57,7 +58,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         command = [*compiler, *FLAGS, *native]
         key = hashlib.sha256(repr((source, command, processor())).encode()).hexdigest()[:32]
         try:
-            return _load(cached_bytes("native", key, lambda command=command: _compile(command, source))), ""
+            return _load(cached_bytes("native", key, partial(_compile, command, source))), ""
         except (OSError, subprocess.SubprocessError) as error:
             reason = str(error)
     return None, f"{compiler[0]} did not compile it ({reason})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ class Program:
         self._ops: list[Op] = []
         self._kept: list[Any] = []
         self._places: dict[str, Tensor] = {}
+        self._handle: int | None = None
         self._longest = max(length, 1 if plan.memory is None else plan.memory.shape[1])
         self._positions(plan, length)
         x = self._enter()
@@ -226,11 +228,11 @@ class Program:
             bias=[None if norm.bias is None else norm.bias.detach()], src=x, dst=[to],
         )  # fmt: skip
 
-    def _linear(self, x: Tensor, parts: list[tuple[nn.Linear, Tensor]], *, clip: float = 0.0, act: int = 0) -> None:
+    def _linear(self, x: Tensor, parts: Sequence[tuple[nn.Linear, Tensor]], *, clip: float = 0.0, act: int = 0) -> None:
         self._add(
             LINEAR, mode=act, n=x.numel(), src=x, a=clip, seg_rows=[m.out_features for m, _ in parts],
             w=[m.weight.detach() for m, _ in parts], dst=[to for _, to in parts],
-            bias=[None if m.bias is None else m.bias.detach() for m, _ in parts],
+            bias=[_bias(m) for m, _ in parts],
         )  # fmt: skip
 
     # Sublayers
@@ -253,7 +255,7 @@ class Program:
             pair = (module.gate, module.up)
             self._add(
                 GATED, mode=act, n=x.numel(), src=x, seg_rows=[inner.numel()], dst=[inner],
-                w=[m.weight.detach() for m in pair], bias=[None if m.bias is None else m.bias.detach() for m in pair],
+                w=[m.weight.detach() for m in pair], bias=[_bias(m) for m in pair],
             )  # fmt: skip
         if module.inner is not None:
             self._norm(module.inner, inner, inner)
@@ -298,6 +300,11 @@ class Program:
         self._add(
             ROTATE, mode=mode, n=module.head_width, rows=cos.shape[-1], heads=heads, cos=cos, sin=sin, dst=[x]
         )  # fmt: skip
+
+
+def _bias(linear: nn.Linear) -> Tensor | None:
+    bias = linear._parameters.get("bias")
+    return None if bias is None else bias.detach()
 
 
 __all__ = ["Program"]
