@@ -16,6 +16,7 @@ from assay.errors import UserError
 COMMANDS = {
     "compare": "Train models that differ along chosen axes, at equal compute, and compare them.",
     "train": "Train one model on your text.",
+    "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
     "doctor": "Say what this machine can do.",
 }
