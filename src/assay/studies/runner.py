@@ -19,7 +19,7 @@ from typing import Any
 import assay.errors
 from assay.runs import RunFolder, StudyFolder, write_json
 from assay.spec.study import RunSpec
-from assay.studies import worker
+from assay.studies.protocol import REQUEST, STOPPED
 from assay.studies.tail import Tail
 
 __all__ = ["Outcome", "Progress", "default_workers", "in_turns", "run_all"]
@@ -162,7 +162,7 @@ class _Runner:
         with suppress(FileNotFoundError):
             (folder.path / "FAILED").unlink()
         run = outcome.run.model_dump(mode="json")
-        write_json(folder.path / worker.REQUEST, {"run": run, "command": self.command})
+        write_json(folder.path / REQUEST, {"run": run, "command": self.command})
         with (folder.path / "worker.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "assay.studies.worker", str(folder.path)],
@@ -221,7 +221,7 @@ class _Runner:
             if said.is_file() and not said.stat().st_size:
                 said.unlink()
             self._tell(outcome, "finished", result=folder.result)
-        elif status == worker.STOPPED or (asked and status == -signal.SIGTERM):
+        elif status == STOPPED or (asked and status == -signal.SIGTERM):
             outcome.status = "stopped"
             steps = folder.checkpoint_steps()
             self._tell(outcome, "stopped", step=steps[-1] if steps else 0)

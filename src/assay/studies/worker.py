@@ -13,12 +13,9 @@ import traceback
 from assay.errors import UserError
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
+from assay.studies.protocol import DIVERGED, DONE, FAILED, REQUEST, STOPPED
 
-__all__ = ["DIVERGED", "DONE", "FAILED", "REQUEST", "STOPPED", "main"]
-
-REQUEST = "request.json"
-DONE, FAILED, DIVERGED, STOPPED = 0, 2, 3, 130
-"""Exit statuses."""
+__all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
