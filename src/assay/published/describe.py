@@ -47,6 +47,10 @@ def spec_of(source: str | Path, hint: Mapping[str, Any] | None = None) -> ModelS
         UserError: nothing there, or a family that is not supported.
     """
     folder = locate(source, weights=False)
+    if folder.suffix.lower() == ".gguf" and folder.is_file():
+        from assay.published.gguf import describe_gguf
+
+        return describe_gguf(folder)[0].spec
     if (folder / SPEC).is_file():
         return ModelSpec.from_json(folder / SPEC)
     return describe(folder, hint).spec

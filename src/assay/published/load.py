@@ -19,10 +19,13 @@ from assay.generation.build import build
 from assay.generation.model import Model
 from assay.published.base import Family, Given, Row
 from assay.published.config import Config
-from assay.published.describe import SPEC, describe, locate
+from assay.published.describe import SPEC, Described, describe, locate
 from assay.published.files import Files, weight_files
+from assay.published.gguf import Quantised, describe_gguf
+from assay.published.gguf_tokens import gguf_tokenizer
 from assay.published.reading import open_files, translate
 from assay.published.save import register
+from assay.published.tokens import folder_tokenizer
 from assay.runs import RunFolder
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
@@ -46,7 +49,8 @@ def load(
     Safetensors are memory-mapped: what needs no change of type or layout is read when it is first used.
 
     Args:
-        source: a folder in a published format, a folder that `Model.save` wrote, an assay run's folder, or a hub id.
+        source: a folder in a published format, a .gguf file, a folder that `Model.save` wrote, an assay run's
+            folder, or a hub id.
         dtype: of the weights in memory: float32, float16 or bfloat16, whatever the file holds.
         device: where they go.
         hint: what no published configuration says, such as `{"position": "alibi", "norm_head": False}` for Baichuan.
@@ -57,16 +61,33 @@ def load(
     """
     kind = _dtype(dtype)
     path = locate(source)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        return _gguf(path, kind, device, hint)
     if path.is_file():
-        raise UserError(f"{path}: is a file.", "Give the folder that holds the checkpoint.")
+        raise UserError(f"{path}: is a file.", "Give the folder that holds the checkpoint, or a .gguf file.")
     if (path / SPEC).is_file():
         return _own(path, kind, device)
     found = describe(path, hint)
     if found.files is None:
         raise UserError(f"{path}: holds {found.family.name}'s configuration and no weights.", "Add the weight files.")
     weights = open_files(found.files, found.family, found.given, path)
+    tokenizer = folder_tokenizer(path, found.spec, str(found.given.config.raw("model_type") or ""))
     tensors = translate(found.family, found.spec, weights, str(path), dtype=kind, device=device)
-    model = Model(nn.assemble(found.spec, tensors)).eval()
+    return _published(found, tensors, tokenizer)
+
+
+def _gguf(path: Path, dtype: torch.dtype, device: str | torch.device, hint: Mapping[str, Any] | None) -> Model:
+    """A GGUF file, with the tokenizer inside it."""
+    if hint:
+        raise UserError(f"hint: {next(iter(hint))!r} means nothing to a GGUF file, which says all of it.")
+    found, file = describe_gguf(path)
+    tokenizer = gguf_tokenizer(file, found.spec)
+    tensors = translate(found.family, found.spec, Quantised(file), str(path), dtype=dtype, device=device)
+    return _published(found, tensors, tokenizer)
+
+
+def _published(found: Described, tensors: Mapping[str, torch.Tensor], tokenizer: Any) -> Model:
+    model = Model(nn.assemble(found.spec, tensors), tokenizer).eval()
     model.published_as = found.family.name
     model.states_before_norm = found.family.states_before_norm
     return model
@@ -97,7 +118,7 @@ def _own(path: Path, dtype: torch.dtype, device: str | torch.device) -> Model:
         raise UserError(f"{folder}: holds no weights beside its description.", "Give the folder of a finished run.")
     weights = open_files(files, OWN, Given(Config({}, path / SPEC)), folder)
     tensors = translate(OWN, spec, weights, str(folder), dtype=dtype, device=device)
-    tokenizer = load_tokenizer(path) if (path / TOKENIZER).is_file() else None
+    tokenizer = load_tokenizer(path) if (path / TOKENIZER).is_file() else folder_tokenizer(path, spec)
     return Model(nn.assemble(spec, tensors), tokenizer).eval()
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "SAME", "Flattened", "Grouped", "Same", "Scaled", "Shifted", "Stacked", "Transform", "Transposed", "Unpaired",
+    "SAME", "Flattened", "Grouped", "Piled", "Same", "Scaled", "Shifted", "Stacked", "Transform", "Transposed",
+    "Unpaired",
 ]  # fmt: skip
 
 Shapes = Sequence[tuple[int, ...]]
@@ -163,6 +164,21 @@ class Flattened:
     def write(self, ours: list[Tensor]) -> list[Tensor]:
         """As a matrix."""
         return [t[None] for t in ours]
+
+
+@dataclass(frozen=True)
+class Piled:
+    """Ours lie on each other along a new first axis (GGUF's experts of a layer)."""
+
+    def read(self, theirs: list[Tensor], shapes: Shapes) -> list[Tensor]:
+        """Taken apart."""
+        return list(theirs[0].unbind(0))
+
+    def write(self, ours: list[Tensor]) -> list[Tensor]:
+        """Piled up."""
+        import torch
+
+        return [torch.stack(ours)]
 
 
 def _cat(tensors: list[Tensor], axis: int) -> Tensor:
