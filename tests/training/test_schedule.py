@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.spec.training import ScheduleKind, ScheduleSpec
-from assay.training.schedule import factor, warmup_share
+from assay.training.schedule import factor, reductions, warmup_share
 
 KINDS = st.sampled_from(list(ScheduleKind))
 SHARES = st.floats(0.01, 0.5)
@@ -68,3 +69,42 @@ def test_warmup_in_steps_becomes_a_share() -> None:
     assert warmup_share(ScheduleSpec(warmup=1000), 1 / 100) == 1.0
     spec = ScheduleSpec(warmup=1000)
     assert factor(spec, 1.0, 1.0) == 1.0, "a warmup as long as the run ends at the peak"
+
+
+LOSSES = st.lists(st.floats(0.5, 4.0), max_size=40)
+
+
+@given(LOSSES, st.integers(1, 5), st.floats(0.1, 0.9), st.floats(0, 0.05))
+def test_plateau_is_torchs(losses: list[float], patience: int, reduction: float, improvement: float) -> None:
+    """torch forgives `patience` losses and falls at the next; ours falls at the `patience`-th."""
+    spec = ScheduleSpec(
+        kind=ScheduleKind.plateau, patience=patience, reduction=reduction, improvement=improvement, final=0
+    )
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=reduction, patience=patience - 1, threshold=improvement, threshold_mode="rel", eps=0
+    )
+    for seen in range(len(losses)):
+        reference.step(losses[seen])
+        ours = factor(spec, 0.5, 0.1, losses[: seen + 1])
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+def test_plateau_falls_on_a_plateau_alone() -> None:
+    spec = ScheduleSpec(kind=ScheduleKind.plateau, patience=2, reduction=0.5, final=0.2)
+    falling = [4.0 * 0.9**n for n in range(20)]
+    assert factor(spec, 1.0, 0.1, falling) == 1.0
+    assert factor(spec, 1.0, 0.1, [3.0, 3.0, 3.0]) == 0.5
+    assert factor(spec, 1.0, 0.1, [3.0, 3.0, 2.0, 2.0, 1.0, 1.0]) == 1.0, "better each time before patience ends"
+    assert factor(spec, 1.0, 0.1, [3.0] * 30) == 0.2, "final is the floor"
+    assert reductions(spec, [3.0, math.nan, math.nan]) == 1, "not finite is not better"
+    assert reductions(spec, []) == 0
+    assert factor(spec, 0.05, 0.1, [3.0] * 30) == pytest.approx(0.5), "the warmup knows no plateau"
+
+
+@given(LOSSES)
+def test_other_schedules_do_not_look_at_losses(losses: list[float]) -> None:
+    for kind in ScheduleKind:
+        if kind is not ScheduleKind.plateau:
+            spec = ScheduleSpec(kind=kind)
+            assert factor(spec, 0.6, 0.05, losses) == factor(spec, 0.6, 0.05)

@@ -79,7 +79,7 @@ def run(
         typer.Option(
             rich_help_panel=TRAINING,
             show_default=False,
-            help="cosine, linear, constant, inverse_sqrt, wsd. Default: cosine.",
+            help="cosine, linear, constant, inverse_sqrt, wsd, plateau. Default: cosine.",
         ),
     ] = None,
     warmup: Annotated[

@@ -23,6 +23,8 @@ class ScheduleKind(Axis):
     """peak x sqrt(warmup / step) (Vaswani et al. 2017)."""
     wsd = "wsd"
     """Warmup, stable, decay: constant, then linear over the last `decay` share (Hu et al. 2024)."""
+    plateau = "plateau"
+    """Follows held-out loss: times `reduction` whenever `patience` evaluations in a row brought no improvement."""
 
 
 class ScheduleSpec(Part):
@@ -35,9 +37,15 @@ class ScheduleSpec(Part):
     warmup: Annotated[float, Field(ge=0)] = 0.05
     """Below 1: share of all steps; from 1 on: number of steps. Linear from 0."""
     final: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """cosine, linear and wsd end at this share of the peak."""
+    """cosine, linear and wsd end at this share of the peak; plateau goes no lower."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1
     """wsd: the share of all steps that decays."""
+    patience: Count = 2
+    """plateau: evaluations in a row without improvement until the rate falls, counted from the end of the warmup."""
+    reduction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """plateau: what the rate is multiplied by."""
+    improvement: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    """plateau: the share by which held-out loss must fall below its best to count as better."""
 
 
 class OptimizerSpec(Part):

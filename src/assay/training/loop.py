@@ -116,6 +116,7 @@ class Training:
         state = load_checkpoint(folder, self.model, self.optimizer)
         self.at = Counters(**state) if state else Counters()
         folder.truncate_metrics(self.at.step if state else -1)
+        self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
         self._compile()
 
     def go(self, stop: Stop) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class Training:
         at.add(count)
         at.epoch, at.place = batch.epoch, batch.step + 1
         at.progress = at.step / train.steps if train.steps else at.flops / (train.budget or math.inf)
-        rate = train.optimizer.learning_rate * factor(train.schedule, at.progress, self.warmup)
+        rate = train.optimizer.learning_rate * factor(train.schedule, at.progress, self.warmup, self._since_warmup())
         seed_dropout(self.run.seed, at.step)
         found = take_step(
             self.model,
@@ -210,18 +211,23 @@ class Training:
             precision=precision(self.dtype, self.device),
         )
         at = self.at
-        self._row(
-            {
-                "kind": "eval",
-                "step": at.step,
-                "flops": at.flops,
-                "tokens": at.targets,
-                "seconds": at.seconds,
-                **found.row(),
-                "eval_seconds": time.perf_counter() - began,
-            }
-        )
+        row = {
+            "kind": "eval",
+            "step": at.step,
+            "progress": at.progress,
+            "flops": at.flops,
+            "tokens": at.targets,
+            "seconds": at.seconds,
+            **found.row(),
+            "eval_seconds": time.perf_counter() - began,
+        }
+        self.heldout.append(row)
+        self._row(row)
         return found
+
+    def _since_warmup(self) -> list[float]:
+        """Held-out losses from the end of the warmup on, for the schedule that follows them."""
+        return [row["bits_per_byte"] for row in self.heldout if row["progress"] >= self.warmup]
 
     def _compile(self) -> None:
         """Compile where it is wanted and works, and measure memory by a pass whose gradients are thrown away."""
