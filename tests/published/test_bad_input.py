@@ -228,3 +228,56 @@ def test_description_needs_no_weights(copy: Copy) -> None:
     whole = load(folder).spec
     (folder / "model.safetensors").unlink()
     assert spec_of(folder) == whole
+
+
+WRONG = ("x", -1, 0, 1.5, True, None, [], {}, ["a"], {"type": "x"}, 5000)
+
+
+@pytest.mark.parametrize("name", ["gemma2", "falcon", "gpt2", "mixtral"])
+def test_any_wrong_field_is_the_users_mistake(name: str, tmp_path: Path) -> None:
+    """Each field of a configuration in turn takes values of every kind: it loads, or is refused in one message."""
+    from tests.published.common import reference, saved
+    from tests.published.test_transformers import CASES
+
+    case = next(case for case in CASES if case.startswith(name))
+    folder = saved(reference(*CASES[case]), tmp_path)
+    path = folder / "config.json"
+    fields = json.loads(path.read_text())
+    refusals = 0
+    for field in fields:
+        for value in WRONG:
+            path.write_text(json.dumps(fields | {field: value}))
+            try:
+                spec_of(folder)
+            except UserError:
+                refusals += 1
+    assert refusals > len(fields)
+
+
+def test_any_flipped_byte_of_a_header(copy: Copy) -> None:
+    path = copy() / "model.safetensors"
+    whole = path.read_bytes()
+    length = 8 + int.from_bytes(whole[:8], "little")
+    generator = torch.Generator().manual_seed(0)
+    refusals = 0
+    for _ in range(200):
+        content = bytearray(whole)
+        where, value = (int(torch.randint(0, top, (), generator=generator)) for top in (length, 256))
+        content[where] = value
+        path.write_bytes(content)
+        try:
+            load(path.parent)
+        except UserError:
+            refusals += 1
+    assert refusals > 150
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[]", b"null", b'{"a": []}', b"[" * 100_000, b'{"a": {"dtype": "F32", "shape": [-1]}}'],
+    ids=["list", "null", "entry", "deep", "negative"],
+)
+def test_headers_of_another_kind(copy: Copy, text: bytes) -> None:
+    path = copy() / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    refused(path.parent, "model.safetensors", "corrupt", "Download")

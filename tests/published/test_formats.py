@@ -15,6 +15,7 @@ from tests.published.common import hold
 
 import assay
 from assay.generation.model import Model
+from assay.published.describe import spec_of
 from assay.published.load import load
 
 Copy = Callable[[], Path]
@@ -143,3 +144,20 @@ def test_raw_and_older_names(copy: Copy, theirs: Any) -> None:
         config.pop(name, None)
     (folder / "config.json").write_text(json.dumps(config))
     hold(load(folder), theirs)
+
+
+def test_a_hub_id_is_fetched(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hub's client downloads is loaded; the description alone asks for no weights."""
+    import huggingface_hub
+
+    folder, asked = copy(), []
+
+    def snapshot_download(repo: str, *, allow_patterns: list[str]) -> str:
+        asked.append((repo, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert equal(load("someone/tiny"), load(folder))
+    assert asked[-1][0] == "someone/tiny" and "*.safetensors" in asked[-1][1] and "*.bin" not in asked[-1][1]
+    assert spec_of("someone/tiny") == load(folder).spec
+    assert "*.safetensors" not in asked[-1][1]

@@ -34,7 +34,7 @@ class Config:
         """
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: cannot be read as JSON ({error}).", "Download the file again.") from None
         if not isinstance(fields, dict):
             raise UserError(f"{path}: holds a {type(fields).__name__}, where an object with fields belongs.")

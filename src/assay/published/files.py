@@ -66,8 +66,10 @@ def header(path: Path) -> dict[str, Entry]:
             fields = json.loads(file.read(length))
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror or error}).", "Check the path.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: its header is corrupt.", AGAIN) from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: its header is corrupt.", AGAIN)
     fields.pop("__metadata__", None)
     entries, room = {}, size - 8 - length
     for name, said in fields.items():
@@ -149,7 +151,7 @@ def _indexed(index: Path) -> Files:
     try:
         where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         listed = {str(name): str(file) for name, file in where.items()}
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{index}: is no index of weights (an object with weight_map).", AGAIN) from None
     files = {file: index.parent / _inside(index, file) for file in sorted(set(listed.values()))}
     for file, path in files.items():

@@ -81,7 +81,10 @@ def two_to_spec(given: Given) -> Fields:
     for name, default in (("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)):
         caps[name] = config.number(name, default=None if name in config else default)
     attention |= hf.windows(window, list(range(0, layers, 2)) if said is None else said)
-    attention["scale"] = config.number("query_pre_attn_scalar", default=256) ** -0.5
+    scalar = config.number("query_pre_attn_scalar", default=256)
+    if scalar <= 0:
+        raise config.fail("query_pre_attn_scalar", "a number above 0 belongs here.")
+    attention["scale"] = scalar**-0.5
     attention["softcap"] = caps["attn_logit_softcapping"]
     fields["head"]["softcap"] = caps["final_logit_softcapping"]
     return {**fields, "placement": "sandwich"}
