@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import torch
+
+from assay.nn.loss import chunk_loss
 from assay.nn.transformer import Transformer
 
 
 def compile_blocks(model: Transformer) -> str | None:
-    """Compile the model's blocks for training, in place.
+    """Compile the model's blocks, its final norm and its loss for training, in place.
 
     Returns:
         None where blocks are compiled (at their first call), else the reason why the model stays eager.
@@ -19,6 +22,10 @@ def compile_blocks(model: Transformer) -> str | None:
     for stack in (model.encoder, model.decoder):
         for block in () if stack is None else stack.blocks:
             block.compile(dynamic=False)
+        if stack is not None and stack.final_norm is not None:
+            stack.final_norm.compile(dynamic=False)
+    # The number of targets differs from batch to batch.
+    model.head.chunk = torch.compile(chunk_loss, dynamic=True)
     return None
 
 

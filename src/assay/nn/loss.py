@@ -6,6 +6,7 @@ once and are never made again; backward only scales what is kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,37 @@ class LossSum:
     """Number of targets."""
 
 
+ChunkLoss = Callable[[Tensor, Tensor, Tensor, float | None, float, bool], tuple[Tensor, Tensor | None]]
+
+
+def chunk_loss(
+    logits: Tensor, targets: Tensor, weight: Tensor, cap: float | None, z_loss: float, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Loss of a chunk of logits [N, V], and, where `wanted`, its gradient, written over the logits.
+
+    dL/dl = w ((1 + 2 z log Z) softmax(l) - onehot(target)), through the cap where there is one.
+    """
+    inner = None
+    if cap is not None:
+        squashed = torch.tanh(logits / cap)
+        inner, logits = 1 - squashed.square(), squashed * cap
+    log_z = torch.logsumexp(logits, -1)
+    nats = log_z - logits.gather(1, targets[:, None]).squeeze(1)
+    if z_loss:
+        nats = nats + z_loss * log_z.square()
+    loss = (weight * nats).sum()
+    if not wanted:
+        return loss, None
+    share = weight if not z_loss else weight * (1 + 2 * z_loss * log_z)
+    if torch.compiler.is_compiling():  # one fused pass, where a scatter would be a second
+        hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+        slope = (logits - log_z[:, None]).exp() * share[:, None] - torch.where(hit, weight[:, None], 0.0)
+    else:
+        slope = logits.sub_(log_z[:, None]).exp_().mul_(share[:, None])
+        slope.scatter_add_(1, targets[:, None], -weight[:, None])
+    return loss, slope if inner is None else slope * inner
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Sum of w (logsumexp(l) - l[target] + z logsumexp(l)^2), l = capped logits of h W^T + b."""
 
@@ -46,6 +78,7 @@ class _CrossEntropy(torch.autograd.Function):
         weights: Tensor,
         cap: float | None,
         z_loss: float,
+        chunk: ChunkLoss,
     ) -> Tensor:
         wanted = ctx.needs_input_grad
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
@@ -57,33 +90,22 @@ class _CrossEntropy(torch.autograd.Function):
         for rows in _chunks(hidden.shape[0], matrix.shape[0]):
             h, weight = hidden[rows], weights[rows].to(wide)
             logits = _logits(h, matrix, bias)
-            slope = None
-            if cap is not None:
-                squashed = torch.tanh(logits / cap)
-                slope, logits = 1 - squashed.square(), squashed * cap
-            log_z = torch.logsumexp(logits, -1)
-            picked = logits.gather(1, targets[rows, None]).squeeze(1)
-            nats = log_z - picked
-            if z_loss:
-                nats = nats + z_loss * log_z.square()
-            total += (weight * nats).sum()
-            if d_hidden is None and d_matrix is None:
+            loss, slope = chunk(
+                logits, targets[rows], weight, cap, z_loss, d_hidden is not None or d_matrix is not None
+            )
+            total += loss
+            if slope is None:
                 continue
-            share = weight if not z_loss else weight * (1 + 2 * z_loss * log_z)
-            logits.sub_(log_z[:, None]).exp_().mul_(share[:, None])
-            logits.scatter_add_(1, targets[rows, None], -weight[:, None])
-            if slope is not None:
-                logits.mul_(slope)
             if d_bias is not None:
-                d_bias += logits.sum(0).to(d_bias.dtype)
-            logits = logits.to(matrix.dtype)
+                d_bias += slope.sum(0).to(d_bias.dtype)
+            slope = slope.to(matrix.dtype)
             if d_hidden is not None:
-                torch.mm(logits, matrix, out=d_hidden[rows])
+                torch.mm(slope, matrix, out=d_hidden[rows])
             if d_matrix is not None:
-                if logits.dtype == d_matrix.dtype:
-                    d_matrix.addmm_(logits.t(), h)
+                if slope.dtype == d_matrix.dtype:
+                    d_matrix.addmm_(slope.t(), h)
                 else:
-                    d_matrix += torch.mm(logits.t(), h)
+                    d_matrix += torch.mm(slope.t(), h)
         ctx.save_for_backward(d_hidden, d_matrix, d_bias)
         return total
 
@@ -94,7 +116,7 @@ class _CrossEntropy(torch.autograd.Function):
                 "The chunked loss has no second derivative; take it through Transformer.logits and cross_entropy."
             )
         scaled = (None if kept is None else kept * grad.to(kept.dtype) for kept in ctx.saved_tensors)
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None, None, None)
 
 
 def cross_entropy_sum(
@@ -106,6 +128,7 @@ def cross_entropy_sum(
     bias: Float[Tensor, " vocabulary"] | None = None,
     cap: float | None = None,
     z_loss: float = 0.0,
+    chunk: ChunkLoss = chunk_loss,
 ) -> Float[Tensor, ""]:
     """Sum over positions of weight x (nats + z_loss log^2 Z), without the whole table of logits.
 
@@ -117,13 +140,14 @@ def cross_entropy_sum(
         bias: on the logits.
         cap: soft-cap of the logits.
         z_loss: weight of the squared log-partition (PaLM, section 5: 1e-4).
+        chunk: `chunk_loss`, or a compiled form of it.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         kind = torch.get_autocast_dtype(hidden.device.type)
         hidden, matrix, bias = hidden.to(kind), matrix.to(kind), None if bias is None else bias.to(kind)
     if not torch.is_grad_enabled():  # else the forward pass would make gradients that nobody asks for
         hidden, matrix, bias = hidden.detach(), matrix.detach(), None if bias is None else bias.detach()
-    total: Tensor = _CrossEntropy.apply(hidden, matrix, bias, targets, weights, cap, z_loss)
+    total: Tensor = _CrossEntropy.apply(hidden, matrix, bias, targets, weights, cap, z_loss, chunk)
     return total
 
 
@@ -132,7 +156,7 @@ def loss_sum(model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap
     hidden = model.head.features(hidden_at_targets(model, batch, tap))
     total = cross_entropy_sum(
         hidden, model.head.matrix(model.embedding.weight), batch.targets, batch.weights,
-        bias=model.head.bias, cap=model.head.say.softcap, z_loss=z_loss,
+        bias=model.head.bias, cap=model.head.say.softcap, z_loss=z_loss, chunk=model.head.chunk or chunk_loss,
     )  # fmt: skip
     return LossSum(total, float(batch.weights.sum()), len(batch.targets))
 

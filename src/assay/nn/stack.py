@@ -127,9 +127,14 @@ class Stack(nn.Module):
 
     def _leave(self, x: Tensor) -> Tensor:
         if not self.dual:
-            return x if self.final_norm is None else self.final_norm(x)
+            return self._last(x)
         near, far = x.unbind(0)
-        return near + (far if self.final_norm is None else self.final_norm(far))
+        return near + self._last(far)
+
+    def _last(self, x: Tensor) -> Tensor:
+        if self.final_norm is None:
+            return x
+        return self.final_norm(x) if torch.is_grad_enabled() else self.final_norm.forward(x)
 
     def _rotary(self, ids: Tensor, length: int) -> Rotary | None:
         # By this stack's own heads: an encoder may have more or fewer than its decoder.

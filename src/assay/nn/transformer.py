@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class Head(nn.Module):
         super().__init__()
         say, width = spec.head, spec.width
         self.say = say
+        self.chunk: Callable[..., Any] | None = None
+        """A compiled form of `loss.chunk_loss`, where there is one."""
         mlm = say.kind is HeadKind.mlm
         self.dense = nn.Linear(width, width) if mlm else None
         self.norm = Norm(spec.norm, width) if mlm else None
