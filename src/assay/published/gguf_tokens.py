@@ -21,7 +21,7 @@ __all__ = ["gguf_tokenizer"]
 CONTROL, USER = 3, 4
 """Kinds of tokens: special ones, and words that are never cut."""
 
-BYTE_LEVEL = ("gpt-2", "default", "olmo", "mpt", "jais", "phi-2", "dbrx", "granite-docling", "trillion")
+BYTE_LEVEL = ("gpt-2", "default", "olmo", "mpt", "jais", "phi-2", "granite-docling", "trillion")
 """Cut as GPT-2 does."""
 DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 """Digits one by one first, then as GPT-2."""
@@ -50,9 +50,11 @@ def gguf_tokenizer(file: GGUF, spec: ModelSpec) -> PublishedTokenizer | None:
     elif kind == "llama":
         inner = _sentence_pieces(file, say, tokens)
     else:
-        return _passed_over(file, f"tokenizer.ggml.model = {kind!r}")
+        _passed_over(file, f"tokenizer.ggml.model = {kind!r}")
+        return None
     if inner is None:
-        return _passed_over(file, f"tokenizer.ggml.pre = {say.get('ggml.pre')!r}")
+        _passed_over(file, f"tokenizer.ggml.pre = {say.get('ggml.pre')!r}")
+        return None
     _add_specials(inner, tokens, say.get("ggml.token_type") or [])
     _surround(inner, say, tokens, begins=kind == "llama" or say.get("ggml.pre") in ("llama-bpe", "llama3", "llama-v3"))
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}

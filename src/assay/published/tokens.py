@@ -164,7 +164,8 @@ class Pieces:
     def decode(self, ids: Sequence[int], special: bool) -> str:
         """Text."""
         names = {token: name for name, token in self.extra.items()}
-        text, run = "", []
+        text = ""
+        run: list[int] = []
         for token in ids:
             own = self._down(token)
             if token in names or own is None or self.inner.is_control(own):
@@ -230,7 +231,11 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
         from tokenizers import Tokenizer
 
         try:
-            engine: Engine = Fast(Tokenizer.from_file(str(fast)))
+            inner = Tokenizer.from_file(str(fast))
+            # A file may ask for padding or cutting, as it was last used in training: a text stays as long as it is.
+            inner.no_padding()
+            inner.no_truncation()
+            engine: Engine = Fast(inner)
         except Exception as error:
             raise UserError(f"{fast}: cannot be read as a tokenizer ({_first_line(error)}).", AGAIN) from None
         path = fast
