@@ -162,7 +162,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     report = {
         "what": "decoding, batch 1, float32, CPU",
-        "torch": torch.__version__, "threads": torch.get_num_threads(), "clock": clock.__name__, "machine": platform.machine(),
+        "torch": torch.__version__, "threads": torch.get_num_threads(), "clock": clock.__name__,
+        "machine": platform.machine(),
         "load_before": load,
         "shapes": [measure(name, args.tokens, args.repeats, args.prompt) for name in args.shapes.split(",")],
         "load_after": os.getloadavg()[0],
