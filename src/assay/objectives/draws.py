@@ -81,11 +81,18 @@ class Draws:
 
 def draws(seed: int, epoch: int, documents: ArrayLike, stream: int) -> Draws:
     """The streams with a number of several documents."""
-    state = np.array([(seed + stream * 0xD1342543DE82EF95) & _MASK64], dtype=_U64)
-    state = mixed(state + _GAMMA)
-    state = mixed(state ^ np.array([epoch & _MASK64], dtype=_U64))
+    state = _mixed_int(seed + stream * 0xD1342543DE82EF95 + int(_GAMMA))
+    state = _mixed_int(state ^ (epoch & _MASK64)) + int(_GAMMA)
     numbers = np.atleast_1d(np.asarray(documents)).astype(_U64)
-    return Draws(mixed(mixed(state + _GAMMA) ^ mixed(numbers * _GAMMA)))
+    return Draws(mixed(mixed(numbers * _GAMMA) ^ _U64(_mixed_int(state))))
+
+
+def _mixed_int(x: int) -> int:
+    """`mixed` for one number."""
+    x &= _MASK64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK64
+    return x ^ (x >> 31)
 
 
 def subsets(items: Ints, chosen: Ints, streams: Draws, *, lead: bool = False) -> NDArray[np.bool_]:
