@@ -46,6 +46,23 @@ class Wiring(NamedTuple):
     normed_skip: bool
 
 
+class Sum(NamedTuple):
+    """alpha * skip + add, not added up yet."""
+
+    skip: Tensor
+    add: Tensor | None
+    alpha: Tensor | None
+
+    def value(self) -> Tensor:
+        """The sum."""
+        total = self.skip if self.alpha is None else self.skip * self.alpha
+        return total if self.add is None else total + self.add
+
+    def plus(self, y: Tensor) -> Sum:
+        """One more sublayer's part."""
+        return Sum(self.skip, y, self.alpha) if self.add is None else Sum(self.value(), y, None)
+
+
 class Block(nn.Module):
     """One layer. Submodules: `attention`, `cross_attention`, `feedforward` and the norms of the occupied slots."""
 
@@ -103,15 +120,21 @@ class Block(nn.Module):
         if self.dual:
             return self._dual(x, around, cache, tap)
         x = touch(tap, "in", x)
+        waiting: Sum | None = None
         for wire in self.wiring:
-            h = self._through(wire.before, x)
-            skip = h if wire.normed_skip else x
-            total = skip if not wire.alpha else skip * getattr(self, wire.alpha)
+            # A sum waits for the norm that reads it next: the two are one pass through memory.
+            if waiting is None:
+                h = self._through(wire.before, x)
+            else:
+                h, x = self._through_sum(wire.before, waiting, keep=not wire.normed_skip)
+            alpha = getattr(self, wire.alpha) if wire.alpha else None
+            waiting = Sum(h if wire.normed_skip else x, None, alpha)
             for name, before, out in wire.sublayers:
-                y = self._sublayer(name, self._through(before, h), around, cache, tap)
-                total = total + self._through(out, y)
-            x = self._through(wire.after, total)
-        return touch(tap, "out", x)
+                y = self._through(out, self._sublayer(name, self._through(before, h), around, cache, tap))
+                waiting = waiting.plus(y)
+            if wire.after:
+                x, waiting = self._through_sum(wire.after, waiting, keep=False)[0], None
+        return touch(tap, "out", x if waiting is None else waiting.value())
 
     def _dual(self, x: Tensor, around: Surroundings, cache: dict[str, LayerCache] | None, tap: Tap | None) -> Tensor:
         """ResiDual (Xie et al. 2023, section 3.1): x_a' = LN(x_a + f(x_a)), x_d' = x_d + f(x_a)."""
@@ -142,6 +165,17 @@ class Block(nn.Module):
         if norm is not None:
             x = norm(x)
         return x if scale is None else x * scale
+
+
+    def _through_sum(self, slot: str, waiting: Sum, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """(the sum through the slot, the sum); the second is not to be used unless `keep`."""
+        norm, add = getattr(self, slot, None) if slot else None, waiting.add
+        if not isinstance(norm, Norm) or add is None:
+            value = waiting.value()
+            return self._through(slot, value), value
+        y, total = norm.of_sum(waiting.skip, add, waiting.alpha, keep=keep)
+        scale = getattr(self, f"{slot}_scale", None)
+        return y if scale is None else y * scale, total
 
 
 def _has_scales(plan: BlockPlan) -> bool:

@@ -1,0 +1,154 @@
+"""C kernels, compiled at first use by the system's compiler and kept in the cache; without one, eager torch serves.
+
+A source file lies beside this module. What is compiled is kept under the hash of source, flags, compiler and
+processor, believed only where its checksum holds, and used only after its results on a small input have been
+compared with eager's. The OpenMP runtime is the one that torch has loaded, so that there is one pool of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+
+from assay.data.cache import cached_bytes
+
+__all__ = ["Library", "keep_memory", "status"]
+
+FLAGS = ("-O2", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11", "-w")
+NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
+"""By machine; tried first, left out where the compiler does not know them."""
+
+_LIBRARIES: dict[str, Library] = {}
+
+
+def status() -> dict[str, str]:
+    """Of every C source tried in this process: `ok`, or why eager torch does its work."""
+    return {name: library.reason or "ok" for name, library in _LIBRARIES.items() if library.tried}
+
+
+class Library:
+    """One C source; `load()` compiles, loads and checks it once a process."""
+
+    def __init__(self, source: str, check: Callable[[ctypes.CDLL], None]) -> None:
+        """Args: source: file name beside this module; check: sets signatures and raises where results are wrong."""
+        self.source, self.check = source, check
+        self.tried, self.reason = False, ""
+        self.handle: ctypes.CDLL | None = None
+        self.threads = False
+        self._lock = threading.Lock()
+        _LIBRARIES[source] = self
+
+    def load(self) -> ctypes.CDLL | None:
+        """The loaded library, or None; `reason` then says why."""
+        if not self.tried:
+            with self._lock:
+                if not self.tried:
+                    self.handle, self.reason = self._load()
+                    self.tried = True
+        return self.handle
+
+    def _load(self) -> tuple[ctypes.CDLL | None, str]:
+        if os.environ.get("ASSAY_NATIVE") == "0":
+            return None, "ASSAY_NATIVE=0"
+        compiler = (
+            shlex.split(os.environ.get("CC", ""))
+            or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
+        )
+        if os.name != "posix" or not compiler:
+            return None, "no C compiler found; install gcc"
+        code = files("assay.nn.kernels").joinpath(self.source).read_text(encoding="utf-8")
+        reason = ""
+        for command, link in _commands(compiler):
+            key = hashlib.sha256(repr((code, command, bool(link), _processor())).encode()).hexdigest()[:32]
+            try:
+                binary = cached_bytes("native", key, partial(_compile, command, link, code))
+                handle = _open(binary)
+                self.threads = bool(handle.openmp())
+                self.check(handle)
+            except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                continue
+            return handle, ""
+        return None, f"{compiler[0]}: {reason}"[:300]
+
+
+def _commands(compiler: list[str]) -> list[tuple[list[str], list[str]]]:
+    """(compile command, what to link) to try in order: with threads before without, native before generic."""
+    machine = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    runtime = _openmp_of_torch()
+    tries = []
+    for native in dict.fromkeys((NATIVE.get(machine, ()), ())):
+        if runtime:
+            tries.append(([*compiler, *FLAGS, *native, "-fopenmp"], [runtime]))
+        tries.append(([*compiler, *FLAGS, *native], []))
+    return tries
+
+
+def _openmp_of_torch() -> str | None:
+    """The GNU OpenMP runtime that torch has brought along; None where it has another."""
+    folder = Path(torch.__file__).parent
+    found = sorted([*folder.glob("lib/libgomp*.so*"), *folder.glob("../torch.libs/libgomp*.so*")])
+    return str(found[0]) if found else None
+
+
+def _processor() -> str:
+    """What tells this processor's instructions from others'."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+
+
+def _compile(command: list[str], link: list[str], code: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="assay-") as folder:
+        source, thing, out = (str(Path(folder, name)) for name in ("kernel.c", "kernel.o", "kernel.so"))
+        Path(source).write_text(code, encoding="utf-8")
+        # Linked apart from compiling: with -fopenmp the linker would take the system's runtime, a second pool.
+        steps = [
+            [*(part for part in command if part != "-shared"), "-c", source, "-o", thing],
+            [*(part for part in command if part != "-fopenmp"), thing, *link, "-o", out, "-lm"],
+        ]
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode:
+                raise subprocess.SubprocessError(done.stderr.strip()[-200:] or f"status {done.returncode}")
+        return Path(out).read_bytes()
+
+
+def _open(binary: bytes) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="assay-") as folder:
+        path = Path(folder, "kernel.so")
+        path.write_bytes(binary)
+        return ctypes.CDLL(str(path))  # stays mapped after the file is gone
+
+
+def keep_memory() -> bool:
+    """Let glibc keep freed memory in the process instead of giving pages back and faulting them in again.
+
+    By default it returns the top of the heap as soon as a few large tensors are free, and a training step frees
+    and takes the same sizes over and over: for a norm over 16 MB, page faults then cost more than the work. The
+    process keeps its peak until it ends. No effect elsewhere than on glibc.
+
+    Returns:
+        Whether it took effect.
+    """
+    trim, pad, map_from = -1, -2, -3  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    wanted = ((map_from, 32 << 20), (trim, 2**31 - 1), (pad, 64 << 20))
+    return all([libc.mallopt(what, value) == 1 for what, value in wanted])
