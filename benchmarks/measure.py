@@ -1,31 +1,23 @@
 """Interleaved timing of several contenders in one process, and the machine's own matrix-multiply limit.
 
-    python benchmarks/measure.py --size 11M --out 11M.json
-
 Every round calls each contender once, so drift and noise of the machine hit all of them alike; what is
 reported are medians of the ratios within a round, with their quartiles.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-import peers
+from benchmarks import peers
 
-clock = time.perf_counter  # main() takes process time instead for one thread: it does not see other processes
+clock = time.perf_counter
 Product = tuple[int, int, int, int]
 
 
@@ -137,74 +129,26 @@ def summary(times: dict[str, list[float]], limit: dict[str, float], reference: s
         out[name] = {
             "seconds": seconds,
             "speed_ratio": quartiles([r / v for r, v in zip(times[reference], values, strict=True)]),
-            "fraction": {
-                k: v / seconds["median"] for k, v in limit.items() if k != "square_flops_per_second"
-            },
+            "fraction": {k: v / seconds["median"] for k, v in limit.items() if k != "square_flops_per_second"},
             "rounds": len(values),
         }
     return out
 
 
-def main() -> None:
-    """Time the peers at one size and print, or write, the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=sorted(peers.SIZES), default="11M")
-    parser.add_argument("--modes", default="no,whole,blocks")
-    parser.add_argument("--peers", default=",".join(peers.BUILDERS))
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    size = peers.SIZES[args.size]
-    torch.set_num_threads(size.threads)
-    if size.threads == 1:
-        global clock
-        clock = time.process_time
-    contenders: dict[str, Callable[[], Any]] = {}
-    sizes: dict[str, int] = {}
-    compile_seconds: dict[str, float] = {}
-    for peer in args.peers.split(","):
-        for mode in args.modes.split(","):
-            torch.manual_seed(0)
-            model = peers.BUILDERS[peer](size)
-            if mode == "blocks" and peers.blocks_of(model) is None:
-                continue
-            name = f"{peer}/{'eager' if mode == 'no' else mode}"
-            sizes[name] = peers.parameters(model)
-            step = peers.training_step(model, size, mode)
-            start = time.perf_counter()  # process time would miss the compiler's own processes
-            loss = step().item()
-            compile_seconds[name] = time.perf_counter() - start
-            took = compile_seconds[name]
-            print(f"{name}: {sizes[name]:,} parameters, loss {loss:.3f}, first {took:.1f} s", file=sys.stderr)
-            contenders[name] = step
-    before = limits(size)
-    times = interleave(contenders, args.seconds)
-    after = limits(size)
-    best = {k: (max if k == "square_flops_per_second" else min)(before[k], after[k]) for k in before}
-    result = {
-        "size": asdict(size),
+def machine() -> dict[str, Any]:
+    """What the numbers were taken on, and how busy it was."""
+    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg(),
         "torch": torch.__version__,
-        "clock": clock.__name__,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cpus": len(os.sched_getaffinity(0)),
-        },
-        "parameters": sizes,
-        "first_step_seconds": compile_seconds,
-        "limit": best,
-        "contenders": summary(times, best, next(iter(contenders))),
     }
-    text = json.dumps(result, indent=1)
-    if args.out:
-        args.out.write_text(text)
-    for name, row in result["contenders"].items():  # type: ignore[attr-defined]
-        f = row["fraction"]
-        print(
-            f"{name:26s} {1e3 * row['seconds']['median']:8.1f} ms  x{row['speed_ratio']['median']:.3f}"
-            f" [{row['speed_ratio']['low']:.3f} {row['speed_ratio']['high']:.3f}]  "
-            + " ".join(f"{k}={v:.3f}" for k, v in f.items())
-        )
 
 
-if __name__ == "__main__":
-    main()
+def _cpuinfo() -> list[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
