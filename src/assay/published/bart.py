@@ -58,7 +58,7 @@ def _fields(given: Given, placement: Fields) -> Fields:
     shapes = given.shapes()
     biased = "final_logits_bias" in shapes if shapes else config.raw(BIAS) is not False
     special = hf.tokens(config, pad=1, bos=0, eos=2)
-    start = special["decoder_start"] if "decoder_start" in special else special.get("eos", [2])[0]
+    start = special["decoder_start"] if "decoder_start" in special else next(iter(special["eos"]), None)
     return {
         "family": "encoder_decoder",
         "vocab_size": config.integer("vocab_size"),
