@@ -43,7 +43,7 @@ RAW = 568
 
 
 class FlaxT5Collator:
-    """T5 span corruption as the Flax example's collator does it: lists of 568 ids, as `datasets` hands them out -> inputs, labels, decoder inputs."""
+    """T5 span corruption as the Flax example's collator does it, from lists of 568 ids as `datasets` hands them out."""
 
     def __init__(self, density: float = 0.15, mean: float = 3.0) -> None:
         self.density, self.mean = density, mean

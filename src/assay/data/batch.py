@@ -14,7 +14,7 @@ from assay.objectives.draws import within
 from assay.objectives.ragged import Examples
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument
 
-__all__ = ["Batch", "assemble", "lay"]
+__all__ = ["Batch", "assemble", "lay", "lay_several"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,44 +145,69 @@ def lay(
         vocabulary: knows the pad token.
         epoch, step: kept in the batch.
     """
-    main = _Side(examples.input_lengths, counts, lengths.inputs)
-    single = bool((counts == 1).all())
-    shared: dict[str, Any] = {
-        "input_ids": main.put(examples.inputs, vocabulary.pad),
-        "position_ids": main.positions(examples.positions),
-        "document_ids": main.documents,
-        "single_document": single,
-        "counted": examples.positions is None,
-        "epoch": epoch,
-        "step": step,
-    }
+    return lay_several(examples, counts[None], lengths, family, vocabulary, epoch=epoch, step=step)[0]
+
+
+def lay_several(
+    examples: Examples,
+    counts: Ints,
+    lengths: Lengths,
+    family: str,
+    vocabulary: Vocabulary,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+) -> list[Batch]:
+    """`lay` for consecutive batches at once, `counts` [batches, rows]: less time for each; arrays are shared."""
+    rows = counts.shape[1]
+    flat = counts.reshape(-1)
+    main = _Side(examples.input_lengths, flat, lengths.inputs)
+    inputs, positions = main.put(examples.inputs, vocabulary.pad), main.positions(examples.positions)
+    decoder, decoder_inputs, decoder_positions = None, None, None
     if family == "encoder_decoder":
         assert examples.target_lengths is not None and examples.decoder_inputs is not None
-        decoder = _Side(examples.target_lengths, counts, lengths.decoder or 0)
-        return Batch(
-            **shared,
-            targets=decoder.put(examples.targets, vocabulary.pad),
-            weights=decoder.put(examples.weights, 0),
-            mask=_reading_mask(main.documents, None, single),
-            decoder_input_ids=decoder.put(examples.decoder_inputs, vocabulary.pad),
-            decoder_position_ids=decoder.positions(None),
-            decoder_document_ids=decoder.documents,
-            decoder_mask=_decoder_mask(decoder.documents, None, single),
-            cross_mask=_reading_mask(main.documents, decoder.documents, single),
-        )
-    if family == "encoder":
-        mask = _reading_mask(main.documents, None, single)
-    else:
-        prefix = None
-        if examples.prefix.any():
-            prefix = main.put(main.counting < np.repeat(examples.prefix, examples.input_lengths), False)
-        mask = _decoder_mask(main.documents, prefix, single)
-    return Batch(
-        **shared,
-        targets=main.put(examples.targets, vocabulary.pad),
-        weights=main.put(examples.weights, 0),
-        mask=mask,
-    )
+        decoder = _Side(examples.target_lengths, flat, lengths.decoder or 0)
+        decoder_inputs = decoder.put(examples.decoder_inputs, vocabulary.pad)
+        decoder_positions = decoder.positions(None)
+    predicting = decoder or main
+    targets, weights = predicting.put(examples.targets, vocabulary.pad), predicting.put(examples.weights, 0)
+    prefix = None
+    if examples.prefix.any():
+        prefix = main.put(main.counting < np.repeat(examples.prefix, examples.input_lengths), False)
+    batches = []
+    for number in range(len(counts)):
+        here = slice(number * rows, (number + 1) * rows)
+        single = bool((counts[number] == 1).all())
+        documents = main.documents[here]
+        shared: dict[str, Any] = {
+            "input_ids": inputs[here],
+            "position_ids": positions[here],
+            "document_ids": documents,
+            "targets": targets[here],
+            "weights": weights[here],
+            "single_document": single,
+            "counted": examples.positions is None,
+            "epoch": epoch,
+            "step": step + number,
+        }
+        if decoder is not None:
+            assert decoder_inputs is not None and decoder_positions is not None
+            others = decoder.documents[here]
+            shared |= {
+                "mask": _reading_mask(documents, None, single),
+                "decoder_input_ids": decoder_inputs[here],
+                "decoder_position_ids": decoder_positions[here],
+                "decoder_document_ids": others,
+                "decoder_mask": _decoder_mask(others, None, single),
+                "cross_mask": _reading_mask(documents, others, single),
+            }
+        elif family == "encoder":
+            shared["mask"] = _reading_mask(documents, None, single)
+        else:
+            shown = None if prefix is None else prefix[here]
+            shared["mask"] = _decoder_mask(documents, shown if shown is not None and shown.any() else None, single)
+        batches.append(Batch(**shared))
+    return batches
 
 
 def _decoder_mask(documents: Ints, prefix: NDArray[np.bool_] | None, single: bool) -> Mask:
