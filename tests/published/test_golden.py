@@ -67,3 +67,13 @@ def test_greedy(name: str, golden: Path) -> None:
     while ids.shape[1] < expected["gen.output_ids"].shape[1]:
         ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], 1)
     assert torch.equal(ids, expected["gen.output_ids"])
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_greedy_with_cache(name: str, golden: Path) -> None:
+    """`generate`, which keeps keys and values."""
+    model, expected, _ = opened(golden, name)
+    prompt = expected["gen.input_ids"]
+    more = expected["gen.output_ids"].shape[1] - prompt.shape[1]
+    ids = model.generate(prompt, max_new_tokens=more, do_sample=False, ignore_eos=True)
+    assert torch.equal(torch.as_tensor(ids), expected["gen.output_ids"])

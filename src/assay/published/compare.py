@@ -137,6 +137,7 @@ def written(family: Family, spec: ModelSpec) -> tuple[Fields, dict[str, tuple[An
     except UserError as error:
         return config, {_culprit(error): (str(error), None)}
     names = [name for name in (*wanted, *found) if not _alike(wanted.get(name), found.get(name))]
+    names = [name for name in names if name in wanted or f"{name.split('.')[0]}.kind" not in names]
     if "positions.kind" in names:  # its own fields differ with it
         names = [name for name in names if name == "positions.kind" or not name.startswith("positions.")]
     return config, {name: (wanted.get(name), found.get(name)) for name in dict.fromkeys(names)}
