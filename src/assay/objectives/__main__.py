@@ -1,4 +1,4 @@
-"""`python -m assay.objectives` prints `docs/objectives.md`: which objective goes with which family, from the registry."""
+"""`python -m assay.objectives` prints `docs/objectives.md`: which objective goes with which family, from the code."""
 
 from __future__ import annotations
 
