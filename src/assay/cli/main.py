@@ -18,9 +18,11 @@ COMMANDS = {
     "train": "Train one model on your text.",
     "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
+    "probe": "Look into models: gradients, activations, attention, updates, layer by layer.",
+    "lr-find": "Find a learning rate by a range test.",
     "doctor": "Say what this machine can do.",
 }
-"""Command to its one line of help; `assay.cli.<command>` holds `run` and `EXAMPLES`."""
+"""Command to its one line of help; `assay.cli.<command>` holds `run` and `EXAMPLES`, or `app`, a group of commands."""
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell expects
@@ -83,7 +85,9 @@ class Group(TyperGroup):
 
 def load(name: str) -> Any:
     """The command of that name, from its module."""
-    module = import_module(f"assay.cli.{name}")
+    module = import_module(f"assay.cli.{name.replace('-', '_')}")
+    if hasattr(module, "app"):  # a group of commands of its own
+        return typer.main.get_command(module.app)
     one = typer.Typer(add_completion=False, rich_markup_mode="rich")
     paragraphs = cleandoc(module.run.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
