@@ -8,7 +8,7 @@ from assay.data.loader import Loader
 from assay.data.windows import Window, window_lengths
 from assay.errors import UserError
 from assay.objectives.registry import make
-from assay.spec.axes import PositionKind
+from assay.spec.axes import Family, PositionKind
 from assay.spec.study import RunSpec
 from assay.spec.training import TrainSpec
 from assay.training.accounting import BatchCount, FlopMeter
@@ -72,9 +72,14 @@ def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) ->
         Training FLOPs of the whole run, nearly.
 
     Raises:
-        UserError: the budget does not reach for one step, or rows are longer than the model's positions.
+        UserError: the family has no held-out measure, the budget does not reach for one step, or rows are longer than the model's positions.
     """
     train, model = run.train, run.model
+    if model.family is Family.encoder:
+        raise UserError(
+            "family = encoder: it does not continue text, so the held-out measure of training is not defined for it.",
+            "Take causal, prefix or encoder_decoder.",
+        )
     if train.budget is not None and train.budget < first.flops:
         least = math.ceil(first.flops / 10 ** (digits := math.floor(math.log10(first.flops)) - 1)) * 10**digits
         raise UserError(
