@@ -72,7 +72,8 @@ def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) ->
         Training FLOPs of the whole run, nearly.
 
     Raises:
-        UserError: the family has no held-out measure, the budget does not reach for one step, or rows are longer than the model's positions.
+        UserError: the family has no held-out measure, the budget does not reach for one step, or rows are longer
+            than the model's positions.
     """
     train, model = run.train, run.model
     if model.family is Family.encoder:
