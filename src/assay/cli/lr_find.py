@@ -48,9 +48,10 @@ def run(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of lr-find.json and report.html.")] = Path("lr-find"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find a learning rate: raise it over one short run until the loss diverges.
+    """Find a learning rate by a range test.
 
-    The largest usable rate lies just under divergence. Ctrl-C keeps what was measured, and says what it shows.
+    The rate rises over one short run until the loss diverges. The largest usable rate lies just under
+    divergence. Ctrl-C keeps what was measured, and says what it shows.
     """
     from dataclasses import asdict
     from functools import partial

@@ -37,7 +37,10 @@ app = typer.Typer(
 
 @app.callback()
 def front() -> None:
-    """Look into any model, described or loaded, and change nothing."""
+    """Look into models: gradients, activations, attention, updates, layer by layer.
+
+    Any model will do, described or loaded. Nothing is changed in it.
+    """
 
 
 @app.command("stability", epilog=STABILITY_EXAMPLES, context_settings=SETTINGS)
