@@ -46,9 +46,9 @@ def _stack(spec: ModelSpec, stack: StackName) -> Iterator[Row]:
 
 def _fields(given: Given, placement: Fields) -> Fields:
     config = given.config
-    width = config.integer("d_model")
-    depth, layers = config.integer("encoder_layers"), config.integer("decoder_layers")
-    heads, own_heads = config.integer("decoder_attention_heads"), config.integer("encoder_attention_heads")
+    width = config.size("d_model")
+    depth, layers = config.size("encoder_layers"), config.size("decoder_layers")
+    heads, own_heads = config.size("decoder_attention_heads"), config.size("encoder_attention_heads")
     inner, own_inner = config.integer("decoder_ffn_dim"), config.integer("encoder_ffn_dim")
     encoder: Fields = {"layers": depth} if depth != layers else {}
     encoder |= {"heads": own_heads} if own_heads != heads else {}
@@ -133,7 +133,7 @@ def from_spec(spec: ModelSpec) -> Fields:
         "dropout": spec.dropout,
         "attention_dropout": spec.attention.dropout,
         "activation_dropout": spec.feedforward.dropout,
-        "init_std": spec.init.std,
+        "init_std": spec.init_std,
         "scale_embedding": spec.embedding.scale is not None,
         "tie_word_embeddings": spec.head.tied,
         "is_encoder_decoder": True,

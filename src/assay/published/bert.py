@@ -57,14 +57,14 @@ def to_spec(given: Given) -> Fields:
     return {
         "family": "encoder",
         "vocab_size": config.integer("vocab_size"),
-        "width": config.integer("hidden_size"),
+        "width": config.size("hidden_size"),
         "layers": config.integer("num_hidden_layers"),
         "context": config.integer("max_position_embeddings", default=512),
         "norm": {"kind": "layernorm", "eps": float(config.number("layer_norm_eps", default=1e-12))},
         "placement": {"kind": "post", "embedding_norm": True},
         "positions": "learned",
         "attention": {
-            "heads": config.integer("num_attention_heads"),
+            "heads": config.size("num_attention_heads"),
             "qkv_bias": True,
             "out_bias": True,
             "dropout": float(config.number("attention_probs_dropout_prob", default=0.1)),
@@ -84,7 +84,7 @@ def to_spec(given: Given) -> Fields:
 
 
 def _head(given: Given, activation: str) -> Fields:
-    shapes, classes = given.shapes(), given.config.raw("architectures") or []
+    shapes, classes = given.shapes(), given.config.classes()
     if shapes:
         words = "cls.predictions.bias" in shapes
         pair = "cls.seq_relationship.weight" in shapes
@@ -114,7 +114,7 @@ def from_spec(spec: ModelSpec) -> Fields:
         "attention_probs_dropout_prob": spec.attention.dropout,
         "max_position_embeddings": spec.context,
         "type_vocab_size": spec.embedding.token_types,
-        "initializer_range": spec.init.std,
+        "initializer_range": spec.init_std,
         "layer_norm_eps": spec.norm.eps,
         "position_embedding_type": "absolute",
         "tie_word_embeddings": spec.head.tied,

@@ -46,7 +46,7 @@ def one_to_spec(given: Given) -> Fields:
     """From ChatGLM-6B's config.json; the first release wrote its mask tokens into the code, next to `<sop>`."""
     config = given.config
     _no_quantisation(config)
-    layers = config.integer("num_layers")
+    layers = config.size("num_layers")
     rows = 2 if config.flag("position_encoding_2d", default=True) else 1
     special = hf.tokens(config)
     sop = config.integer("bos_token_id")
@@ -58,13 +58,13 @@ def one_to_spec(given: Given) -> Fields:
     return {
         "family": "prefix",
         "vocab_size": config.integer("vocab_size"),
-        "width": config.integer("hidden_size"),
+        "width": config.size("hidden_size"),
         "layers": layers,
         "context": config.integer("max_sequence_length", default=2048),
         "norm": {"kind": "layernorm", "eps": float(config.number("layernorm_epsilon", default=1e-5))},
         "placement": {"kind": "glm130b", "alpha": None if alpha == layers else (2 * alpha) ** 0.5},
         "positions": {"kind": "rope", "axes": rows, "half_frequencies": True},
-        "attention": {"heads": config.integer("num_attention_heads"), "qkv_bias": True, "out_bias": True},
+        "attention": {"heads": config.size("num_attention_heads"), "qkv_bias": True, "out_bias": True},
         "feedforward": {
             "width": config.integer("inner_hidden_size"),
             "activation": "gelu_tanh",
@@ -124,8 +124,8 @@ def two_to_spec(given: Given) -> Fields:
     """
     config = given.config
     _no_quantisation(config)
-    width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    head = config.integer("kv_channels", default=width // heads)
+    width, heads = config.size("hidden_size"), config.size("num_attention_heads")
+    head = config.size("kv_channels", default=width // heads)
     several = config.flag("multi_query_attention", default=False)
     groups = config.integer("multi_query_group_num", default=1) if several else None
     biased = config.flag("add_bias_linear", default=False)
@@ -135,7 +135,7 @@ def two_to_spec(given: Given) -> Fields:
     return {
         "vocab_size": config.integer("padded_vocab_size"),
         "width": width,
-        "layers": config.integer("num_layers"),
+        "layers": config.size("num_layers"),
         "context": config.integer("seq_length", default=2048),
         "norm": {**norm, "eps": float(config.number("layernorm_epsilon", default=1e-5))},
         "placement": {

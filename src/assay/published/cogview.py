@@ -55,11 +55,11 @@ def to_spec(given: Given) -> Fields:
     config = given.config
     if config.raw("is_sparse"):
         raise config.fail("is_sparse", "sparse attention is not supported.", "Use 0 where the weights allow it.")
-    width, inner = config.integer("hidden_size"), config.integer("inner_hidden_size", default=None)
+    width, inner = config.size("hidden_size"), config.integer("inner_hidden_size", default=None)
     return {
         "vocab_size": config.integer("vocab_size"),
         "width": width,
-        "layers": config.integer("num_layers"),
+        "layers": config.size("num_layers"),
         "context": config.integer("max_position_embeddings", "max_sequence_length", default=1089),
         "norm": {
             "kind": "layernorm",
@@ -69,7 +69,7 @@ def to_spec(given: Given) -> Fields:
         "placement": "sandwich",
         "positions": "learned",
         "attention": {
-            "heads": config.integer("num_attention_heads"),
+            "heads": config.size("num_attention_heads"),
             "qkv_bias": True,
             "out_bias": True,
             "relax": RELAX,

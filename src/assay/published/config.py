@@ -52,6 +52,21 @@ class Config:
         """A whole number."""
         return self._of(names, (int,), "a whole number", default)
 
+    def size(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """A whole number from 1 up."""
+        found = self.integer(*names, default=default)
+        if found is not None and found < 1:
+            name = next((n for n in names if self.fields.get(n) == found), names[0])
+            raise self.fail(name, "a whole number from 1 up belongs here.")
+        return found
+
+    def classes(self) -> list[str]:
+        """The names in `architectures`."""
+        found = self.fields.get("architectures") or []
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise self.fail("architectures", "a list of names belongs here.")
+        return found
+
     def number(self, *names: str, default: Any = _REQUIRED) -> Any:
         """A number."""
         return self._of(names, (int, float), "a number", default)

@@ -55,17 +55,17 @@ def to_spec(given: Given) -> Fields:
     special = hf.tokens(config)
     sop, mask = config.integer("sop_token_id", default=150_004), config.integer("mask_token_id", default=150_000)
     end = config.integer("eop_token_id", default=150_005)
-    width = config.integer("hidden_size")
+    width = config.size("hidden_size")
     return {
         "family": "prefix",
         "vocab_size": config.integer("vocab_size"),
         "width": width,
-        "layers": config.integer("num_layers"),
+        "layers": config.size("num_layers"),
         "context": config.integer("max_sequence_length", default=2048),
         "norm": {"kind": "layernorm", "eps": float(config.number("layernorm_epsilon", default=1e-5))},
         "placement": "glm130b",
         "positions": {"kind": "rope", "half_frequencies": True},
-        "attention": {"heads": config.integer("num_attention_heads"), "qkv_bias": True, "out_bias": True},
+        "attention": {"heads": config.size("num_attention_heads"), "qkv_bias": True, "out_bias": True},
         "feedforward": {
             "width": config.integer("inner_hidden_size", default=32 * (width * 8 // 3 // 32)),
             "activation": "gelu",

@@ -44,8 +44,8 @@ def table(spec: ModelSpec) -> Iterable[Row]:
 def to_spec(given: Given) -> Fields:
     """From config.json, whose fields are the class's arguments."""
     config = given.config
-    width, heads = config.integer("dim"), config.integer("heads", default=8)
-    head = config.integer("dim_head", default=64)
+    width, heads = config.size("dim"), config.size("heads", default=8)
+    head = config.size("dim_head", default=64)
     norm = config.flag("qk_rmsnorm", default=False)
     xpos = config.flag("use_xpos", default=True)
     base = float(config.number("rotary_xpos_scale_base", "xpos_scale_base", default=512))

@@ -39,7 +39,7 @@ def recognise(given: Given, file: str) -> Family:
     model_type = config.raw("model_type")
     named = [family for family in candidates if model_type in family.model_types]
     if not named:
-        classes = config.raw("architectures") or []
+        classes = config.classes()
         named = [family for family in candidates if set(classes) & set(family.architectures)]
     if not named and model_type is None:
         named = [f for f in candidates if f.file_alone or _has_keys(f, given)]
@@ -56,7 +56,7 @@ def _has_keys(family: Family, given: Given) -> bool:
 
 def _unsupported(given: Given, place: Path) -> UserError:
     config = given.config
-    said = config.raw("model_type") or ", ".join(config.raw("architectures") or []) or "no model_type"
+    said = config.raw("model_type") or ", ".join(config.classes()) or "no model_type"
     known = sorted({name for family in families() for name in family.model_types})
     return UserError(
         f"{place}: the family {said!r} is not supported.",

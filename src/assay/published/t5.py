@@ -50,8 +50,8 @@ def _stack(spec: ModelSpec, stack: StackName) -> Iterator[Row]:
 
 def _fields(given: Given, *, per_layer: bool, projection: str) -> Fields:
     config = given.config
-    width, heads, depth = config.integer("d_model"), config.integer("num_heads"), config.integer("num_layers")
-    head = config.integer("d_kv", default=64)
+    width, heads, depth = config.size("d_model"), config.size("num_heads"), config.size("num_layers")
+    head = config.size("d_kv", default=64)
     layers = config.integer("num_decoder_layers", default=depth)
     dropout = float(config.number("dropout_rate", default=0.1))
     tied = config.flag("tie_word_embeddings", default=True)

@@ -145,6 +145,11 @@ class ModelSpec(Described):
         return NormSpec(kind=kind, eps=self.norm.eps, cast=self.norm.cast, plus_one=self.norm.plus_one)
 
     @property
+    def init_std(self) -> float:
+        """Standard deviation of weights at the start, where the rule of initialization has one."""
+        return self.init.std or math.sqrt(2 / (5 * self.width))
+
+    @property
     def rotary_width(self) -> int:
         """Features of a head that RoPE turns; 0 without RoPE."""
         if self.positions.kind is not PositionKind.rope:
@@ -217,6 +222,17 @@ def _check_positions(spec: ModelSpec) -> None:
     for field in ("scaling", "xpos"):
         if getattr(positions, field) and not rope:
             raise ValueError(f"positions.{field}: belongs to rope, not {positions.kind}; leave it out")
+    if positions.kind is PositionKind.relative:
+        one_way = "decoder" in spec.stacks  # a bidirectional stack keeps half of its buckets for each side
+        least, exact = (2, positions.buckets // 2) if one_way else (4, positions.buckets // 4)
+        least = max(least, 4 if "encoder" in spec.stacks else 2)
+        if positions.buckets < least:
+            raise ValueError(f"positions.buckets: {positions.buckets}; family {spec.family} needs at least {least}")
+        if positions.max_distance <= exact:
+            raise ValueError(
+                f"positions.max_distance: {positions.max_distance} leaves no room for logarithmic buckets after "
+                f"{exact} exact ones; use more than {exact}, or fewer positions.buckets"
+            )
     if positions.scaled_bias and positions.kind is not PositionKind.alibi:
         raise ValueError(f"positions.scaled_bias: belongs to alibi, not {positions.kind}; leave it out")
     if positions.scaled_bias and spec.attention.scale_by_layer:
