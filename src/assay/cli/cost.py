@@ -1,0 +1,128 @@
+"""`assay cost`: FLOPs, memory, time, energy, CO2 and money of a model, each assumption shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.main import examples
+
+EXAMPLES = examples(
+    "assay cost gpt3 --tokens 300e9 --hardware v100-32gb",
+    "assay cost llama-7b --tokens 1e12 --devices 256 --utilisation 0.5 --price 1.2 --carbon 0.06",
+    "assay cost t5-11b --tokens 1e12 --length 512 --decoder-length 114",
+    "# time of answering: 8 prompts of 1,000 tokens, 200 new ones each",
+    "assay cost llama3-8b --hardware h100 --prompt 1000 --new 200 --batch 8",
+    "# how far the estimates lie from published runs",
+    "assay cost --check",
+)
+
+
+def run(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="SPEC", help="A preset (gpt3, llama-7b ...), a TOML or JSON spec, a run's folder."),
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(metavar="N", show_default=False, help="Training tokens, such as 300e9.")
+    ] = None,
+    machine: Annotated[
+        str, typer.Option("--hardware", metavar="NAME", help="v100-32gb, a100-80gb, h100-80gb, tpu-v4 ...")
+    ] = "a100-80gb",
+    devices: Annotated[
+        int | None, typer.Option(min=1, metavar="N", show_default=False, help="Default: as few as hold the training.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, metavar="N", show_default=False, help="Tokens a sequence. Default: context.")
+    ] = None,
+    decoder_length: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", show_default=False, help="Of an encoder-decoder. Default: a quarter."),
+    ] = None,
+    targets: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", show_default=False, help="Positions with a loss in a sequence. Default: all."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of weights, gradients and activations.")] = "bfloat16",
+    sequences: Annotated[int, typer.Option(min=1, metavar="N", help="At once on a device, for activations.")] = 1,
+    prompt: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a request.")] = 512,
+    new: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of its answer.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at once.")] = 1,
+    utilisation: Annotated[
+        float | None, typer.Option(metavar="SHARE", show_default=False, help="Of the peak, by the model's own FLOPs.")
+    ] = None,
+    peak: Annotated[
+        float | None, typer.Option(metavar="FLOP/S", show_default=False, help="Of 16-bit products.")
+    ] = None,
+    bandwidth: Annotated[float | None, typer.Option(metavar="BYTES/S", show_default=False, help="Of memory.")] = None,
+    memory: Annotated[float | None, typer.Option(metavar="BYTES", show_default=False, help="Of a device.")] = None,
+    power: Annotated[float | None, typer.Option(metavar="WATTS", show_default=False, help="Of a device.")] = None,
+    pue: Annotated[
+        float | None, typer.Option(show_default=False, help="Power of the whole centre over that of its computers.")
+    ] = None,
+    carbon: Annotated[
+        float | None, typer.Option(metavar="KG/KWH", show_default=False, help="CO2e of the grid.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", show_default=False, help="Of a device for an hour.")
+    ] = None,
+    decode_efficiency: Annotated[
+        float | None, typer.Option(metavar="SHARE", show_default=False, help="Of the bandwidth, while decoding.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Compare with published runs instead.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default=False, help="Also write cost.json and report.html there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Estimate what training and using a model costs.
+
+    Parameters, FLOPs, memory by part, time, energy, CO2 and money, from the description alone. Every assumption is
+    printed with its source, and has an option that overrides it.
+    """
+    from dataclasses import asdict
+
+    from assay.cli.cost_view import show, show_check
+    from assay.errors import UserError
+    from assay.spec.cost import cost
+    from assay.spec.cost_check import compare_published
+
+    if out is not None and out.is_file():
+        raise UserError(f"{out}: is a file, and --out is a folder.", "Give another --out.")
+    if check:
+        rows = compare_published()
+        if as_json:
+            _print([{**asdict(r), "deviation": r.deviation, "blind_deviation": r.blind_deviation} for r in rows])
+        else:
+            show_check(rows)
+        return
+    if source is None:
+        raise UserError("SPEC is missing.", "Give a preset such as gpt3, a spec file, or --check.")
+    from assay.spec.source import resolve
+
+    found = cost(
+        resolve(source), machine=machine, tokens=tokens, length=length, decoder_length=decoder_length, targets=targets,
+        devices=devices, dtype=dtype, sequences=sequences, prompt=prompt, new=new, batch=batch,
+        utilisation=utilisation, peak=peak, bandwidth=bandwidth, memory=memory, power=power, pue=pue, carbon=carbon,
+        price=price, decode_efficiency=decode_efficiency,
+    )  # fmt: skip
+    page = None
+    if out is not None:
+        from assay.report.cost import DATA, write_cost
+        from assay.runs import provenance, write_json
+
+        held = {"schema_version": 1, "kind": "cost", "cost": found.to_dict(), "provenance": provenance()}
+        write_json(out / DATA, held)
+        page = write_cost(out)
+    if as_json:
+        _print(found.to_dict())
+    else:
+        show(found, page)
+
+
+def _print(data: object) -> None:
+    import json
+
+    print(json.dumps(data, indent=2))
