@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from assay.nn import Transformer
 from assay.nn.block import Block
 from assay.nn.compiling import cannot_compile, compile_blocks
+from assay.nn.stack import Group
 from assay.spec.masks import Bidirectional, Causal, Mask
 
 HERE = cannot_compile()
@@ -34,6 +35,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     """Blocks compile with a backend that counts, everything else as `compile_blocks` says."""
     backend = Counting()
     monkeypatch.setattr(Block, "compile", lambda self, **how: nn.Module.compile(self, backend=backend, **how))
+    monkeypatch.setattr(Group, "compile", lambda self, **how: nn.Module.compile(self, backend=backend, **how))
     monkeypatch.setattr("assay.nn.compiling.cannot_compile", lambda device="cpu": None)
     torch._dynamo.reset()
     return backend
@@ -145,3 +147,45 @@ def test_inductor_gives_the_same_numbers() -> None:
     close(after, before, 1e-4)
     for name in grads:
         close(others[name], grads[name], 1e-3)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_groups_of_small_blocks_share_a_graph(
+    counting: Counting, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deep and narrow: a few blocks to a graph, one graph for all, and the numbers of blocks one by one."""
+    from assay.nn import compiling
+
+    monkeypatch.setattr(compiling, "DEEP", 4)
+    model = made(small(placement="deepnet", layers=12)).train()
+    before, grads = step(model)
+    assert compile_blocks(model) is None
+    assert model.decoder is not None and [len(group.blocks) for group in model.decoder.groups] == [6, 6]
+    model.decoder.checkpointing = checkpointing
+    after, others = step(model)
+    assert len(counting.graphs) == 1
+    close(after, before, 1e-6)
+    assert grads.keys() == others.keys()
+    for name in grads:
+        close(others[name], grads[name], 1e-5)
+
+
+def test_group_sizes() -> None:
+    from assay.nn.compiling import group_size
+
+    assert group_size(250, 64) == 10 and group_size(1000, 32) == 10 and group_size(96, 64) == 8
+    assert group_size(6, 64) == 1 and group_size(250, 1024) == 1
+    assert group_size(251, 64) == 1, "a prime depth has no equal groups"
+
+
+@pytest.mark.parametrize("fields", [{}, {"placement": "deepnet"}, {"dropout": 0.3}, {"placement": "residual"}])
+def test_checkpointing_changes_no_number(fields: dict[str, Any]) -> None:
+    model = made(small(**fields, layers=3)).train()
+    torch.manual_seed(1)
+    before, grads = step(model)
+    assert model.decoder is not None
+    model.decoder.checkpointing = True
+    torch.manual_seed(1)
+    after, others = step(model)
+    assert torch.equal(before, after)
+    assert all(torch.equal(others[name], grads[name]) for name in grads)

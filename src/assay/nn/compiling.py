@@ -1,4 +1,8 @@
-"""Compile by block: one graph serves every layer, so the time to compile does not grow with depth."""
+"""Compile by block: one graph serves every layer, so the time to compile does not grow with depth.
+
+Where blocks are many and small, calling a compiled graph costs as much as a block's work: then one graph holds a few
+blocks, still the same for all such groups.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,12 @@ import shutil
 import torch
 
 from assay.nn.loss import chunk_loss
+from assay.nn.stack import Group
 from assay.nn.transformer import Transformer
+
+DEEP, NARROW, MOST = 64, 256, 10
+"""From this depth and up to this width, up to so many blocks share a graph: tracing ten takes as long as ten times
+one, and from 250 layers of 64 on the step gains a tenth (`docs/log.md`)."""
 
 
 def compile_blocks(model: Transformer) -> str | None:
@@ -20,13 +29,26 @@ def compile_blocks(model: Transformer) -> str | None:
     if reason is not None:
         return reason
     for stack in (model.encoder, model.decoder):
-        for block in () if stack is None else stack.blocks:
+        if stack is None:
+            continue
+        for block in stack.blocks:
             block.compile(dynamic=False)
-        if stack is not None and stack.final_norm is not None:
+        size = group_size(len(stack.blocks), model.spec.width)
+        stack.groups = tuple(Group(stack.blocks[i : i + size]) for i in range(0, len(stack.blocks), size))
+        for group in stack.groups if size > 1 else ():
+            group.compile(dynamic=False)
+        if stack.final_norm is not None:
             stack.final_norm.compile(dynamic=False)
     # The number of targets differs from batch to batch.
     model.head.chunk = torch.compile(chunk_loss, dynamic=True)
     return None
+
+
+def group_size(depth: int, width: int) -> int:
+    """Blocks in one graph: 1 but for deep and narrow stacks, where it is a divisor of the depth up to `MOST`."""
+    if depth < DEEP or width > NARROW:
+        return 1
+    return max(size for size in range(1, MOST + 1) if depth % size == 0)
 
 
 def cannot_compile(device: str = "cpu") -> str | None:

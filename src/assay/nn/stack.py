@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from assay.nn.attention import LayerCache
 from assay.nn.block import Block, Surroundings
@@ -34,6 +36,21 @@ class StackOutput(NamedTuple):
     """The last layer's output before the final norm; None unless states are asked for."""
 
 
+class Group(nn.Module):
+    """Blocks that follow one another, so that one compiled graph can hold them. Owns nothing: the stack does."""
+
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+        """Args: blocks: in order."""
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """The stream after all of them."""
+        for block in self.blocks:
+            x = block.forward(x, around)
+        return x
+
+
 class Stack(nn.Module):
     """Blocks of one kind, with their position tables and norms before and after."""
 
@@ -54,6 +71,10 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, stack, layer) for layer in range(spec.depth(stack)))
         self.final_norm = Norm(spec.norm, width) if has_final_norm(spec) else None
         self.dual = spec.placement.kind is Placement.residual
+        self.groups: tuple[Group, ...] = ()  # what `compile_blocks` makes; a tuple, so its blocks are not listed twice
+        self.checkpointing = False  # keep only what enters each block (or group), and compute the rest again
+        dropped = (spec.dropout, spec.attention.dropout, spec.feedforward.dropout)
+        self.random = any(share > 0 for share in dropped)
 
     def forward(
         self,
@@ -95,16 +116,35 @@ class Stack(nn.Module):
         across = EVERYTHING
         if memory is not None and memory_mask is not None:
             across = visible(memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True)
-        for layer, block in enumerate(self.blocks):
-            around = Surroundings(self._visible(seen, layer, mask, length, past, x), turn, memory, across)
-            # Compiled blocks serve training; without gradients the block runs as written.
-            run = block if torch.is_grad_enabled() else block.forward
-            x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
-            if kept is not None and layer + 1 < len(self.blocks):
-                kept.append(x[0] if self.dual else x)
+        arounds = [
+            Surroundings(self._visible(seen, layer, mask, length, past, x), turn, memory, across)
+            for layer in range(len(self.blocks))
+        ]
+        if cache is None and tap is None and not states and torch.is_grad_enabled():
+            x = self._train(x, arounds, alike=len(seen) == 1)
+        else:
+            for layer, (block, around) in enumerate(zip(self.blocks, arounds, strict=True)):
+                # Compiled blocks serve training; without gradients the block runs as written.
+                run = block if torch.is_grad_enabled() else block.forward
+                x = run(x, around, None if cache is None else cache[layer], scoped(tap, f"blocks.{layer}"))
+                if kept is not None and layer + 1 < len(self.blocks):
+                    kept.append(x[0] if self.dual else x)
         raw = None if kept is None else x[0] if self.dual else x
         x = touch(tap, "final", self._leave(x))
         return StackOutput(x, None if kept is None else (*kept, x), raw)
+
+    def _train(self, x: Tensor, arounds: list[Surroundings], *, alike: bool) -> Tensor:
+        """Every block, in compiled groups where there are any, recomputed in the backward pass where asked for."""
+        compiled = self.blocks[0]._compiled_call_impl is not None
+        parts: list[tuple[nn.Module, Surroundings]] = list(zip(self.blocks, arounds, strict=True))
+        if compiled and alike and 1 < len(self.groups) < len(self.blocks):
+            parts = [(group, arounds[0]) for group in self.groups]
+        for part, around in parts:
+            if self.checkpointing:
+                x = checkpoint(part, x, around, use_reentrant=False, preserve_rng_state=self.random)
+            else:
+                x = part(x, around)
+        return x
 
     def _count(self, past: int, length: int, device: torch.device) -> Tensor:
         ids = torch.arange(past, past + length, device=device)[None]

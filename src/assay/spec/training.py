@@ -96,6 +96,8 @@ class TrainSpec(Described):
     """Arithmetic; None: bfloat16 on an accelerator, float32 on a CPU. Weights stay float32."""
     compile: bool | None = None
     """Compile by block; None: where a compiler is found and the run is long enough to earn it back."""
+    checkpointing: bool = False
+    """Keep only what enters each block and compute the rest again in the backward pass (Chen et al. 2016)."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainSpec:

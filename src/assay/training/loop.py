@@ -112,6 +112,9 @@ class Training:
         self.dtype = run.train.dtype or default_dtype(device)
         self.model: Transformer = build(self.run.model, seed=run.seed, device=device)
         self.model.train()
+        for stack in (self.model.encoder, self.model.decoder):
+            if stack is not None:
+                stack.checkpointing = run.train.checkpointing
         self.optimizer = adamw(self.model, run.train.optimizer)
         state = load_checkpoint(folder, self.model, self.optimizer)
         self.at = Counters(**state) if state else Counters()

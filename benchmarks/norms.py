@@ -1,0 +1,186 @@
+"""Norms forward and backward, as multiples of copying the same tensor, side by side in one process.
+
+    python benchmarks/norms.py --threads 1 --out norms.json
+
+Contenders: assay's fused norm, torch eager, torch.compile, and a copy into a tensor that exists. On a GPU also
+Liger-Kernel, where it is installed. Numbers are checked against float64 before anything is timed.
+
+All contenders run in one process, so they share its allocator. `--keep` (the default) lets glibc keep freed memory, as
+assay's training does; `--no-keep` leaves it as it is, where page faults decide more than kernels do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assay.nn.kernels import native
+from assay.nn.kernels.norms import fused_norm
+
+EPS, ALPHA = 1e-5, 2.5
+TARGETS = {"layernorm": 3.3, "rmsnorm": 3.3, "deepnorm": 5.0}
+"""Copies that issue 4 asks for, or fewer."""
+TRAFFIC = {"layernorm": 5, "rmsnorm": 5, "deepnorm": 8}
+"""Tensors read or written once each, forward and backward; a copy is 2 (3 where a store reads its line first)."""
+
+Case = Callable[..., Tensor]
+
+
+def layer(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], g, b, EPS)
+
+
+def rms(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], g, EPS)
+
+
+def deep(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return F.layer_norm(alpha * x + f, x.shape[-1:], g, b, EPS)
+
+
+def our_layer(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return fused_norm(x, g, b, EPS, centre=True)[0]
+
+
+def our_rms(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return fused_norm(x, g, None, EPS, centre=False)[0]
+
+
+def our_deep(x: Tensor, f: Tensor, g: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+    return fused_norm(x, g, b, EPS, centre=True, add=f, alpha=alpha)[0]
+
+
+EAGER: dict[str, Case] = {"layernorm": layer, "rmsnorm": rms, "deepnorm": deep}
+OURS: dict[str, Case] = {"layernorm": our_layer, "rmsnorm": our_rms, "deepnorm": our_deep}
+
+
+def liger(kind: str) -> Case | None:
+    """Liger-Kernel's norm of this kind, or None where it is not installed or has none."""
+    try:
+        from liger_kernel.ops.layer_norm import LigerLayerNormFunction
+        from liger_kernel.ops.rms_norm import LigerRMSNormFunction
+    except ImportError:
+        return None
+    table: dict[str, Case] = {
+        "layernorm": lambda x, f, g, b, alpha: LigerLayerNormFunction.apply(x, g, b, EPS),
+        "rmsnorm": lambda x, f, g, b, alpha: LigerRMSNormFunction.apply(x, g, EPS),
+        "deepnorm": lambda x, f, g, b, alpha: LigerLayerNormFunction.apply(alpha * x + f, g, b, EPS),
+    }
+    return table[kind]
+
+
+def both_ways(case: Case, inputs: list[Tensor], dy: Tensor) -> Callable[[], Tensor]:
+    """Forward and backward once; gradients are dropped beforehand, so that none is added up."""
+
+    def call() -> Tensor:
+        for t in inputs:
+            t.grad = None
+        y = case(*inputs)
+        y.backward(dy)
+        return y
+
+    return call
+
+
+def check(kind: str, name: str, case: Case, inputs: list[Tensor], dy: Tensor, tolerance: float) -> float:
+    """Largest error against float64 of output and gradients, over the largest magnitude. Raises where it is large."""
+    both_ways(case, inputs, dy)()
+    exact = [t.detach().double().requires_grad_(t.requires_grad) for t in inputs]
+    y = EAGER[kind](*exact)
+    y.backward(dy.double())
+    grads = [(t.grad, e.grad) for t, e in zip(inputs, exact, strict=True) if e.grad is not None]
+    pairs: list[Any] = [(case(*inputs), y), *grads]
+    worst = max(float((a.detach().double() - b.detach()).abs().max() / b.detach().abs().max()) for a, b in pairs)
+    if not worst <= tolerance:
+        raise SystemExit(f"{name}: {kind} is off by {worst:.1e} of the largest value; nothing was timed")
+    return worst
+
+
+def quartiles(values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": middle, "low": low, "high": high}
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(args.threads)
+    kept = native.keep_memory() if args.keep else False
+    device = args.device
+    dtype = getattr(torch, args.dtype)
+    clock = time.process_time if args.threads == 1 and device == "cpu" else time.perf_counter
+    draw = torch.Generator(device).manual_seed(0)
+    shape = (args.rows, args.width)
+    x, f, dy = (torch.randn(shape, generator=draw, device=device).to(dtype) for _ in range(3))
+    g, b = (torch.randn(args.width, generator=draw, device=device).to(dtype) for _ in range(2))
+    inputs = [*(t.requires_grad_() for t in (x, f, g, b)), torch.tensor(ALPHA, device=device)]
+    target = torch.empty_like(x)
+    calls: dict[str, Callable[[], Any]] = {"copy": lambda: target.copy_(x.detach())}
+    errors = {}
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    for kind, eager in EAGER.items():
+        cases: dict[str, Case] = {"assay": OURS[kind], "eager": eager, "compile": torch.compile(eager, dynamic=False)}
+        other = liger(kind) if device != "cpu" else None
+        for name, case in (cases | ({"liger": other} if other else {})).items():
+            errors[f"{kind}/{name}"] = check(kind, name, case, inputs, dy, tolerance)
+            calls[f"{kind}/{name}"] = both_ways(case, inputs, dy)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for turn in range(args.rounds + 2):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if device != "cpu":
+                torch.cuda.synchronize()
+            start = clock()
+            calls[name]()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if turn >= 2:
+                times[name].append(clock() - start)
+    copies = {
+        name: quartiles([t / c for t, c in zip(values, times["copy"], strict=True)]) for name, values in times.items()
+    }
+    return {
+        "shape": shape, "dtype": args.dtype, "device": device, "threads": args.threads, "torch": torch.__version__,
+        "clock": clock.__name__, "rounds": args.rounds, "memory_kept": kept, "native": native.status(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None, "largest_error": errors,
+        "seconds": {name: quartiles(values) | {"best": min(values)} for name, values in times.items()},
+        "copies": copies, "targets": TARGETS, "traffic": TRAFFIC,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print a table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    found = measure(args)
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1))
+    best = found["seconds"]["copy"]["best"]
+    for name, row in found["copies"].items():
+        goal = TARGETS.get(name.split("/")[0]) if name.endswith("/assay") else None
+        said = f"  target {goal}: {'reached' if row['median'] <= goal else 'missed'}" if goal else ""
+        took = found["seconds"][name]
+        print(
+            f"{name:20s} {1e3 * took['median']:7.2f} ms  {row['median']:6.2f} [{row['low']:.2f} {row['high']:.2f}] "
+            f"copies; best over best {took['best'] / best:.2f}{said}"
+        )
+
+
+if __name__ == "__main__":
+    main()
