@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from assay.generation.build import build as build
     from assay.generation.model import Model as Model
     from assay.published.load import load as load
+    from assay.published.source import resolve as resolve
     from assay.runs import RunFolder as RunFolder
     from assay.runs import StudyFolder as StudyFolder
     from assay.spec.data import DataSpec as DataSpec
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from assay.spec.objective import ObjectiveSpec as ObjectiveSpec
     from assay.spec.published import preset as preset
     from assay.spec.published import presets as presets
-    from assay.spec.source import resolve as resolve
     from assay.spec.study import RunSpec as RunSpec
     from assay.spec.study import StudySpec as StudySpec
     from assay.spec.training import TrainSpec as TrainSpec
@@ -60,7 +60,7 @@ _WHERE = {
     "load": "assay.published.load",
     "preset": "assay.spec.published",
     "presets": "assay.spec.published",
-    "resolve": "assay.spec.source",
+    "resolve": "assay.published.source",
     "train": "assay.training.api",
 }
 """Public name to the module it lives in."""

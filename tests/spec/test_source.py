@@ -63,6 +63,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "weights" / "config.json").write_text("{}")
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     (tmp_path / "model.yaml").write_text("width: 3")
+    (tmp_path / "model.pth").write_bytes(b"PK")
     (tmp_path / "study.toml").write_text(StudySpec(model=ModelSpec(width=64)).to_toml())
     for source, said in {
         "": "SOURCE is empty",
@@ -71,9 +72,10 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         str(tmp_path / "modle.gguf"): r"no such file or folder\. Did you mean 'model\.gguf'",
         str(tmp_path / "x" / "y.toml"): r"no such file or folder\. Check the path",
         str(tmp_path / "empty"): r"holds no spec\.json",
-        str(tmp_path / "weights"): r"config\.json.*published",
-        str(tmp_path / "model.gguf"): r"reads no GGUF",
+        str(tmp_path / "weights"): r"holds no spec\.json",
+        str(tmp_path / "model.gguf"): r"ends in \.toml or \.json",
         str(tmp_path / "model.yaml"): r"ends in \.toml or \.json",
+        str(tmp_path / "model.pth"): r"weights alone.*Give the whole folder",
         str(tmp_path / "study.toml"): r"describes a study.*--dry-run",
     }.items():
         with pytest.raises(UserError, match=said):
@@ -84,3 +86,41 @@ def test_a_wrong_field_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text("widht = 64\n")
     with pytest.raises(UserError, match=r"m\.toml: widht.*Did you mean 'width'"):
         resolve(tmp_path / "m.toml")
+
+
+def test_a_reader_of_published_formats_is_asked_for_what_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def published(source: str | Path) -> ModelSpec:
+        asked.append(str(source))
+        return ModelSpec(width=64)
+
+    spec = ModelSpec(width=32)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "weights" / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "m.json").write_text(spec.to_json())
+    (tmp_path / "study.json").write_text(StudySpec(seeds=2).to_json())
+    monkeypatch.chdir(tmp_path)
+    theirs = ["weights", "weights/config.json", "model.gguf", "owner/name", "owner/name-1.5b"]
+    for source in theirs:
+        assert resolve(source, published=published).width == 64
+    assert asked == theirs
+    assert resolve_study("weights", published=published).model.width == 64
+    asked.clear()
+    assert resolve("m.json", published=published) == spec
+    assert resolve("gpt2", published=published).width == 768
+    for source, said in {
+        "empty": r"holds no spec\.json",
+        "study.json": "describes a study",
+        "weights/nothing": r"no such file or folder",
+        "owner/name.toml": r"no such file or folder",
+        "../x": r"no such file or folder",
+        "a/b/c": r"no such file or folder",
+    }.items():
+        with pytest.raises(UserError, match=said):
+            resolve(source, published=published)
+    assert asked == []

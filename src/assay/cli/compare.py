@@ -123,7 +123,7 @@ def describe(
     resumed: Path | None,
 ) -> StudySpec:
     """The study that the options ask for, begun from a file, a model, or the study in the folder resumed."""
-    from assay.spec.source import resolve_study
+    from assay.published.source import resolve_study
     from assay.studies.compare import describe as changed
 
     if study is not None and spec is not None:

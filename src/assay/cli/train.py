@@ -189,7 +189,7 @@ def describe(
     steps: int | None,
 ) -> RunSpec:
     """The run that the options ask for; an axis set by --set is set as `compare --vary` would."""
-    from assay.spec.source import resolve
+    from assay.published.source import resolve
     from assay.spec.study import StudySpec
     from assay.spec.training import TrainSpec
     from assay.studies.vary import parse_vary

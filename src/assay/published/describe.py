@@ -18,6 +18,7 @@ from assay.published.config import Config
 from assay.published.files import PICKLES, Files, header, weight_files
 from assay.published.registry import recognise
 from assay.spec.model import ModelSpec
+from assay.spec.published import canonical
 
 __all__ = ["Described", "describe", "locate", "spec_of"]
 
@@ -40,7 +41,8 @@ def spec_of(source: str | Path, hint: Mapping[str, Any] | None = None) -> ModelS
     """The description of a published checkpoint (or of an assay folder); no weights are read.
 
     Args:
-        source: a folder, or a hub id, of which only the small files are fetched.
+        source: a folder, a published configuration (JSON), a .gguf file, or a hub id, of which only the small files
+            are fetched.
         hint: what no configuration says, such as `{"position": "alibi"}` for Baichuan.
 
     Raises:
@@ -57,12 +59,13 @@ def spec_of(source: str | Path, hint: Mapping[str, Any] | None = None) -> ModelS
 
 
 def describe(folder: Path, hint: Mapping[str, Any] | None = None) -> Described:
-    """Family and description of the checkpoint in a folder.
+    """Family and description of the checkpoint in a folder, or of a configuration alone, whatever its file is called.
 
     Raises:
         UserError: no configuration, an unsupported family, a hint that the family does not take.
     """
-    path = next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
+    alone = folder.is_file()
+    path = folder if alone else next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
     if path is None:
         raise UserError(
             f"{folder}: holds no published checkpoint (no {' or '.join(CONFIGS)}) and no {SPEC}.",
@@ -71,15 +74,15 @@ def describe(folder: Path, hint: Mapping[str, Any] | None = None) -> Described:
     config = Config.read(path)
     if config.raw("quantization_config"):
         raise config.fail("quantization_config", "quantised weights are not supported.", "Use the original weights.")
-    files = weight_files(folder)
+    files = None if alone and path.name not in CONFIGS else weight_files(path.parent)
     given = Given(config, dict(hint or {}), lambda: shapes_of(files))
-    family = recognise(given, path.name)
+    family = recognise(given, path.name if path.name in CONFIGS else CONFIGS[0])
     for name in given.hint:
         if name not in family.hints:
             known = did_you_mean(name, family.hints) or f"{family.name} takes no hints."
             raise UserError(f"hint: {name!r} means nothing to {family.name}.", known)
     spec = ModelSpec.from_dict(family.to_spec(given), source=str(path))
-    return Described(folder, family, spec, given, files)
+    return Described(path.parent, family, spec, given, files)
 
 
 def shapes_of(files: Files | None) -> dict[str, tuple[int, ...]]:
@@ -106,6 +109,12 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
     if path.exists():
         return path
     if isinstance(source, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", text) or text.startswith("."):
+        if not isinstance(source, Path) and canonical(text) is not None:
+            raise UserError(
+                f"{text}: is a preset, a description without weights.",
+                f"Give the folder, .gguf file or hub id that holds weights; assay.build(assay.preset({text!r})) makes "
+                "the model with weights at random.",
+            )
         near = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(text, near)
         raise UserError(

@@ -117,7 +117,7 @@ def describe(
     elif isinstance(study, Mapping):
         spec = StudySpec.from_dict(dict(study))
     else:
-        from assay.spec.source import resolve_study
+        from assay.published.source import resolve_study
 
         spec = resolve_study(study)
     fields = spec.to_dict()

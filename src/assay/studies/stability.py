@@ -363,7 +363,7 @@ def _holds_weights(source: str) -> bool:
 
 
 def _spec_of(source: str, checkpoint: bool) -> ModelSpec:
-    from assay.spec.source import resolve
+    from assay.published.source import resolve
 
     if checkpoint:
         from assay.published.describe import spec_of

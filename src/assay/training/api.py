@@ -138,8 +138,9 @@ def train(
     `assay.train("model.toml", "my_texts/", budget=1e11, learning_rate=2e-3).result["bits_per_byte"]`
 
     Args:
-        spec: a `ModelSpec`, its fields, or a SOURCE (a preset's name, a file, a run's folder). Vocabulary size
-            and special tokens are set from the tokenizer.
+        spec: a `ModelSpec`, its fields, or a SOURCE (a preset's name, a file, a run's folder, a published
+            checkpoint's, of which the architecture is taken). Vocabulary size and special tokens are set from the
+            tokenizer.
         data: a `DataSpec`, its fields, or a path to text; "stdlib": the running Python's own prose.
         out: the run's folder; None: `runs/<hash>`.
         objective: what is learned; None: causal LM in a causal decoder, prefix LM in the other families.
@@ -168,6 +169,6 @@ def _model(spec: ModelSpec | dict[str, Any] | str | Path) -> ModelSpec:
         return spec
     if isinstance(spec, dict):
         return ModelSpec.from_dict(spec)
-    from assay.spec.source import resolve
+    from assay.published.source import resolve
 
     return resolve(spec)
