@@ -134,3 +134,31 @@ def _states(found: Any, expected: dict[str, torch.Tensor], name: str, tolerance:
     for layer, state in enumerate(found, first):
         near(state, expected[f"{name}.{layer}"], tolerance)
     assert f"{name}.{first + len(found)}" not in expected and len(found) > 1
+
+
+@pytest.mark.parametrize("name", [n for n in GENERATING if n != "cogview"])  # its whole-tensor maximum couples rows
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_greedy_in_a_padded_batch(name: str, side: str, golden: Path) -> None:
+    """Prompt by prompt, or two of different length together, padded on either side: the same ids."""
+    model, expected, _ = opened(golden, name)
+    long = expected["gen.input_ids"]
+    short, pad = long[:, 3:], torch.full((1, 3), model.spec.tokens.pad or 0)
+    mask = torch.ones(2, long.shape[1], dtype=torch.long)
+    if side == "left":
+        batch, mask[1, :3] = torch.cat([long, torch.cat([pad, short], 1)]), 0
+    else:
+        batch, mask[1, -3:] = torch.cat([long, torch.cat([short, pad], 1)]), 0
+    made = model.generate(batch, attention_mask=mask, max_new_tokens=10, ignore_eos=True)
+    for row, prompt in enumerate((long, short)):
+        alone = model.generate(prompt, max_new_tokens=10, ignore_eos=True)
+        assert torch.equal(made[row, -10:], alone[0, -10:])
+
+
+@torch.no_grad()
+def test_padding_is_read_off_the_tokens(golden: Path) -> None:
+    """ChatGLM-6B without any mask: leading pad tokens are padding, in who is seen as in positions."""
+    model, expected, tolerance = opened(golden, "chatglm_6b_28layers")
+    mask = expected["left.attention_mask"].bool()
+    assert int((expected["left.input_ids"] == model.spec.tokens.pad).sum()) == int((~mask).sum()) > 0
+    near(model(expected["left.input_ids"]).logits, expected["left.logits"], tolerance, mask)

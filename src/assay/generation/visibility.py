@@ -41,7 +41,11 @@ def self_context(
     rows, length = input_ids.shape
     whole_table = attention_mask is not None and attention_mask.dim() > 2
     real = None if whole_table else padding(attention_mask, input_ids, "attention_mask")
-    derived = None if spec.prompt.rule is PromptRule.none else prompt_context(spec, input_ids, real)
+    derived = None
+    if spec.prompt.rule is not PromptRule.none:
+        if attention_mask is None:
+            real = begun(spec, input_ids)
+        derived = prompt_context(spec, input_ids, real)
     if attention_mask is not None and whole_table:
         table = attention_mask.reshape(rows, length, length) != 0
         mask = Mask(Table(), MaskFacts(blocked=~table))
@@ -130,7 +134,7 @@ def prompt_context(spec: ModelSpec, input_ids: Int[Tensor, "b s"], real: Tensor 
     found = starts.any(-1, keepdim=True)
     start = torch.where(found, starts.long().argmax(-1, keepdim=True), 0)
     prefix = column < start
-    before = _padding_before(spec, input_ids, real)
+    before = torch.zeros_like(start) if real is None else (real.long().cumsum(-1) == 0).sum(-1, keepdim=True)
     masked, short = _mask_position(spec, input_ids)
     count = (column - before).clamp(min=0)
     hole = (masked - before).clamp(min=0)
@@ -143,13 +147,15 @@ def prompt_context(spec: ModelSpec, input_ids: Int[Tensor, "b s"], real: Tensor 
     return Context(Mask(Causal() | Prefix(), MaskFacts(prefix=prefix)), torch.where(after & short, hole, count))
 
 
-def _padding_before(spec: ModelSpec, input_ids: Tensor, real: Tensor | None) -> Tensor:
-    """[B, 1] padding that stands before the first real token of each row."""
-    if real is None:
-        if spec.tokens.pad is None:
-            return torch.zeros_like(input_ids[:, :1])
-        real = input_ids != spec.tokens.pad
-    return (real.long().cumsum(-1) == 0).sum(-1, keepdim=True)
+def begun(spec: ModelSpec, input_ids: Int[Tensor, "b s"]) -> Tensor | None:
+    """[B, S] False for pad tokens before a row's first other token; None where no row begins with one.
+
+    Families that read mask and positions off the tokens read their padding off them too, where no mask is given.
+    """
+    if spec.tokens.pad is None:
+        return None
+    real = (input_ids != spec.tokens.pad).long().cumsum(-1) > 0
+    return None if bool(real.all()) else real
 
 
 def _mask_position(spec: ModelSpec, input_ids: Tensor) -> tuple[Tensor, Tensor]:
