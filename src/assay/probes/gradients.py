@@ -12,8 +12,9 @@ tell different stories, so they are never mixed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from assay.nn.transformer import Transformer
 from assay.probes.looking import held_still, row_of, tensors
 
 __all__ = ["GradientNorms", "gradient_norms"]
+
+Chosen = Callable[[str], bool] | Sequence[str] | None
+"""Which parameters: a rule over names, names (one alone is a string), or None for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,24 +47,29 @@ class GradientNorms:
     loss: float
     """The batch's mean loss, nats per target."""
 
-    def norm_of_mean(self, chosen: Callable[[str], bool] | str | None = None) -> float:
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+    def norm_of_mean(self, chosen: Chosen = None) -> float:
         """Norm of the batch's mean gradient over the chosen parameters together.
 
         Args:
-            chosen: a rule over names, one name, or None for all parameters.
+            chosen: a name, several, a rule over names, or None for all parameters.
         """
         return math.sqrt(float(self.mean[self._columns(chosen)].sum()))
 
-    def mean_of_norms(self, chosen: Callable[[str], bool] | str | None = None) -> float:
+    def mean_of_norms(self, chosen: Chosen = None) -> float:
         """Mean over examples, weighted by their targets, of the norm of an example's gradient over the chosen ones."""
         return float(self.shares @ np.sqrt(self.examples[:, self._columns(chosen)].sum(axis=1)))
 
-    def _columns(self, chosen: Callable[[str], bool] | str | None) -> list[int]:
+    def _columns(self, chosen: Chosen) -> list[int]:
         if chosen is None:
             return list(range(len(self.names)))
-        rule = (lambda name: name == chosen) if isinstance(chosen, str) else chosen
-        found = [index for index, name in enumerate(self.names) if rule(name)]
-        assert found, f"no parameter is chosen by {chosen!r}"
+        if callable(chosen):
+            chosen = [name for name in self.names if chosen(name)]
+        found = [self._index[name] for name in ([chosen] if isinstance(chosen, str) else chosen)]
+        assert found, "no parameter is chosen"
         return found
 
 

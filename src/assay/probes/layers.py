@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,23 +104,23 @@ def stability(model: Transformer, batch: Batch, step: Callable[[], Any] | None =
     """
     norms, seen = gradient_norms(model, batch), observe(model, batch)
     moved = None if step is None else function_update(model, batch, step)
+    own, points, heads = _by_block(norms.names), _by_block(seen.points), _by_block(seen.attention)
     rows = []
     for stack in model.spec.stacks:
         for layer in range(model.spec.depth(stack)):
-            prefix, points = f"{stack}.blocks.{layer}.", seen.of_layer(stack, layer)
-            own = partial(_within, prefix)
-            inside = [point for name, point in points.items() if name != "in"]
+            prefix = f"{stack}.blocks.{layer}."
+            inside = [seen.points[name] for name in points[prefix] if name != f"{prefix}in"]
             attention = seen.attention[f"{prefix}attention"]
             move = None if moved is None else moved.points[f"{prefix}out"]
             largest = _most([point.maximum for point in inside])
-            logits = [abs(facts.largest_logit) for name, facts in seen.attention.items() if name.startswith(prefix)]
+            logits = [abs(seen.attention[name].largest_logit) for name in heads[prefix]]
             rows.append(
                 LayerRow(
                     stack=stack,
                     layer=layer + 1,
-                    gradient=norms.norm_of_mean(own),
-                    gradient_of_examples=norms.mean_of_norms(own),
-                    signal=points["out"].mean_square,
+                    gradient=norms.norm_of_mean(own[prefix]),
+                    gradient_of_examples=norms.mean_of_norms(own[prefix]),
+                    signal=seen.points[f"{prefix}out"].mean_square,
                     rms=float(np.sqrt(np.mean([point.mean_square for point in inside]))),
                     maximum=largest,
                     headroom=FLOAT16_MAX / _most([largest, *logits]),
@@ -147,8 +146,14 @@ def stability(model: Transformer, batch: Batch, step: Callable[[], Any] | None =
     )
 
 
-def _within(prefix: str, name: str) -> bool:
-    return name.startswith(prefix)
+def _by_block(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names under the prefix of their block, in one pass; those outside of blocks are left out."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stack, blocks, rest = name.partition(".blocks.")
+        if blocks:
+            found.setdefault(f"{stack}.blocks.{rest.partition('.')[0]}.", []).append(name)
+    return found
 
 
 def _rms(weight: Tensor) -> float:
