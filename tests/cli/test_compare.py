@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 from assay.cli.compare import describe, forward
 from assay.cli.main import app
 from assay.cli.render import LiveProgress
-from assay.spec.model import ModelSpec
 from assay.spec.study import StudySpec
 
 
@@ -49,7 +48,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "6 runs, 2 at a time: about" in done.stdout
     assert "layernorm" in done.stdout
-    assert f"{ModelSpec().parameters() / 1e6:.3f}M" in done.stdout
+    assert f"{StudySpec().model.parameters() / 1e6:.3f}M" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

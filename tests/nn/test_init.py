@@ -78,10 +78,17 @@ def test_normal_and_scaled_residual(kind: str) -> None:
 
 
 def test_scaled_residual_counts_three_sublayers_with_cross_attention() -> None:
-    w = weights(wide(family="encoder_decoder", layers=4, encoder={"layers": 2}))
+    w = weights(wide(family="encoder_decoder", layers=4, encoder={"layers": 2}, init={"std": 0.02}))
     assert pooled(w, "cross_attention.o.weight") == pytest.approx(0.02 / math.sqrt(12), rel=0.05)
     encoder = {n: x for n, x in w.items() if n.startswith("encoder")}
     assert pooled(encoder, "feedforward.down.weight") == pytest.approx(0.02 / math.sqrt(4), rel=0.05)
+
+
+def test_the_standard_deviation_follows_the_width_unless_given() -> None:
+    """sqrt(2 / (5 width)): Nguyen & Salazar 2019; GPT-2's 0.02 at width 1,000."""
+    spec = wide(init={"kind": "normal"})
+    assert pooled(weights(spec), "q.weight") == pytest.approx(math.sqrt(0.4 / spec.width), rel=0.05)
+    assert ModelSpec(width=1000, attention={"heads": 10}).init_std == pytest.approx(0.02)
 
 
 SCALED = ("v", "o", "gate", "up", "down")

@@ -92,7 +92,7 @@ def test_page_holds_everything_that_a_report_owes(page: Page) -> None:
         "Loss by place in the continuation",
         "Training loss, every seed",
         "Cross-attention: bidirectional",
-        "Encoder block, 3 layers",
+        "Encoder block, 2 layers",
         "assay compare --seeds 3 --budget 3e12 --out demo",
         "5d0f3c9a1b2e4d67",
         "byte-level BPE, 2,048 ids",
@@ -139,7 +139,7 @@ def test_pictures_are_named_by_what_their_combinations_share(tmp_path: Path) -> 
     text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
     assert "Self-attention: causal or prefix family prefix" in text
     assert "Self-attention: causal family causal" in text
-    assert "Block, 6 layers norm layernorm" in text
+    assert "Block, 4 layers norm layernorm" in text
 
 
 def test_text_from_data_cannot_become_markup(tmp_path: Path) -> None:

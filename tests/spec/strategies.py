@@ -163,7 +163,7 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
             "normalised": draw(booleans),
             "sentence_pair": draw(booleans) if family == "encoder" else False,
         },
-        "init": {"kind": draw(members(InitKind)), "std": draw(positive), "embedding_std": draw(maybe(positive))},
+        "init": {"kind": draw(members(InitKind)), "std": draw(maybe(positive)), "embedding_std": draw(maybe(positive))},
         "dropout": draw(shares),
         "encoder": {
             "layers": draw(maybe(st.integers(1, 6))),

@@ -61,7 +61,7 @@ def test_parameters_or_flops_are_matched_between_families() -> None:
         return by[Family.causal], by[Family.encoder_decoder]
 
     one, two = model("parameters")
-    assert (two.layers, two.encoder.layers) == (3, 3)
+    assert (two.layers, two.encoder.layers) == (2, 2)
     assert two.parameters() == pytest.approx(one.parameters(), rel=0.25)
     one, two = model("flops")
     assert two.depth("encoder") == two.depth("decoder") == one.layers

@@ -60,12 +60,12 @@ def embedding_std(spec: ModelSpec, info: ParameterInfo) -> float:
     """Standard deviation of an embedding's entries."""
     rule = rule_of(spec)
     if info.name.endswith("relative.weight"):
-        return spec.width**-0.5 if rule is InitKind.t5 else spec.init.std
+        return spec.width**-0.5 if rule is InitKind.t5 else spec.init_std
     if spec.init.embedding_std is not None:
         return spec.init.embedding_std
     if rule is InitKind.t5:
         return 1.0
-    return spec.init.std if rule in (InitKind.normal, InitKind.scaled_residual) else spec.width**-0.5
+    return spec.init_std if rule in (InitKind.normal, InitKind.scaled_residual) else spec.width**-0.5
 
 
 def _matrix(draw: Tensor, info: ParameterInfo, spec: ModelSpec, generator: torch.Generator) -> None:
@@ -73,7 +73,7 @@ def _matrix(draw: Tensor, info: ParameterInfo, spec: ModelSpec, generator: torch
     stack: StackName = "encoder" if info.name.startswith("encoder.") else "decoder"
     inside = ".blocks." in info.name
     if rule in (InitKind.normal, InitKind.scaled_residual):
-        std = spec.init.std
+        std = spec.init_std
         if rule is InitKind.scaled_residual and inside and info.name.endswith(OUTWARD):
             std /= math.sqrt(sublayer_count(spec, stack))
         draw.normal_(0.0, std, generator=generator)

@@ -106,6 +106,8 @@ FAMILIES = (
     Family(
         name="CogView",
         model_types=("cogview",),
+        files=("config.json", "model_config.json"),
+        keys=("word_embeddings.weight", "transformer.layers.0.third_layernorm.weight"),
         to_spec=to_spec,
         from_spec=from_spec,
         table=table,

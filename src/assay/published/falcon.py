@@ -111,7 +111,7 @@ def from_spec(spec: ModelSpec) -> Fields:
         "attention_dropout": spec.attention.dropout,
         "hidden_dropout": spec.dropout,
         "tie_word_embeddings": spec.head.tied,
-        "initializer_range": spec.init.std,
+        "initializer_range": spec.init_std,
         **hf.tokens_of(spec),
         **hf.rope_fields(spec),
     }

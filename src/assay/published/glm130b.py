@@ -106,10 +106,22 @@ def from_spec(spec: ModelSpec) -> Fields:
     }
 
 
+FUSED = "transformer.layers.0.mlp.dense_h_to_4h.weight"
+
+
+def _is_gated(given: Given) -> bool:
+    """Told by its name, or by a first matrix of the feed-forward that is twice as high as the second is wide."""
+    first, second = given.shape(FUSED), given.shape("transformer.layers.0.mlp.dense_4h_to_h.weight")
+    return given.config.raw("model_type") is not None or bool(first and second and first[0] == 2 * second[1])
+
+
 FAMILIES = (
     Family(
         name="GLM-130B",
         model_types=("glm-130b", "glm130b"),
+        files=("config.json", "model_config.json"),
+        keys=("transformer.word_embeddings.weight", FUSED),
+        when=_is_gated,
         to_spec=to_spec,
         from_spec=from_spec,
         table=table,

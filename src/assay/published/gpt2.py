@@ -92,7 +92,7 @@ def from_spec(spec: ModelSpec) -> Fields:
         "scale_attn_weights": say.scale != 1.0,
         "scale_attn_by_inverse_layer_idx": say.scale_by_layer,
         "tie_word_embeddings": spec.head.tied,
-        "initializer_range": spec.init.std,
+        "initializer_range": spec.init_std,
         **hf.tokens_of(spec),
     }
 

@@ -65,7 +65,7 @@ def sizes_of(spec: ModelSpec) -> Fields:
         "vocab_size": spec.vocab_size,
         "hidden_size": spec.width,
         "num_hidden_layers": spec.layers,
-        "initializer_range": spec.init.std,
+        "initializer_range": spec.init_std,
         "max_position_embeddings": spec.context,
         "intermediate_size": spec.feedforward_width("decoder"),
         "hidden_act": hf.SPELLED[spec.feedforward.activation],

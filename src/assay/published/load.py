@@ -71,7 +71,8 @@ def load(
     if found.files is None:
         raise UserError(f"{path}: holds {found.family.name}'s configuration and no weights.", "Add the weight files.")
     weights = open_files(found.files, found.family, found.given, path)
-    tokenizer = folder_tokenizer(path, found.spec, str(found.given.config.raw("model_type") or ""))
+    named = found.given.config.raw("model_type") or found.family.name.partition(" ")[0].lower()
+    tokenizer = folder_tokenizer(path, found.spec, str(named))
     tensors = translate(found.family, found.spec, weights, str(path), dtype=kind, device=device)
     return _published(found, tensors, tokenizer)
 

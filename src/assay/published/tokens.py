@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from assay.errors import UserError
 from assay.published.files import AGAIN
+from assay.published.ranked import CHATGLM4, LLAMA3, is_ranked, ranked_tokenizer
 from assay.published.writing import replace
 from assay.spec.model import ModelSpec
 
@@ -243,7 +244,8 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
         found = next((folder / name for name in PIECES if (folder / name).is_file()), None)
         if found is None:
             return None
-        engine, path = _pieces(found, settings, model_type), found
+        read = _ranked if is_ranked(found) else _pieces
+        engine, path = read(found, settings, model_type), found
     said = {name: text for name in SPECIALS if (text := _text(settings.get(name))) is not None}
     rest = {n: v for n, v in settings.items() if n not in SPECIALS and n != "chat_template"}
     template = _template(folder, settings)
@@ -264,6 +266,14 @@ def fits(tokenizer: PublishedTokenizer, spec: ModelSpec) -> PublishedTokenizer:
             "Use the tokenizer that was published with these weights, or take the file out of the folder.",
         )
     return tokenizer
+
+
+def _ranked(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
+    """Tiktoken's form: glm-4-9b's, or Llama 3's."""
+    added = {text: token for token, text in _added(settings).items()}
+    if model_type == "chatglm":
+        return Fast(ranked_tokenizer(path, added or CHATGLM4, ("[gMASK]", "<sop>")))
+    return Fast(ranked_tokenizer(path, added or LLAMA3, LLAMA3[:1]))
 
 
 def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:

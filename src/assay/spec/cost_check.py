@@ -106,10 +106,8 @@ def compare_published() -> list[Comparison]:
     rows = []
     for run in RUNS:
         spec = preset(run.model)
-        given: dict[str, Any]
-        own, blind = (
-            cost(spec, machine=run.machine, tokens=run.tokens, length=2048, **given) for given in (run.own, {})
-        )
+        assumed: list[dict[str, Any]] = [run.own, {}]
+        own, blind = (cost(spec, machine=run.machine, tokens=run.tokens, length=2048, **given) for given in assumed)
         assert own.training is not None and blind.training is not None
         for key, words in QUANTITIES.items():
             if key not in run.published:

@@ -282,8 +282,9 @@ class InitSpec(Part):
 
     kind: InitKind = InitKind.auto
     """Which rule for matrices."""
-    std: Positive = 0.02
-    """Standard deviation, where the rule has one."""
+    std: Positive | None = None
+    """Standard deviation, where the rule has one; None: sqrt(2 / (5 width)) (Nguyen & Salazar 2019), GPT-2's 0.02
+    at width 1,000."""
     embedding_std: Positive | None = None
     """The embeddings' own; None: `std` (T5: 1, Xavier-like rules: width^-1/2)."""
 

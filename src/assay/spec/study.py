@@ -14,7 +14,7 @@ from assay.spec.data import DataSpec
 from assay.spec.model import ModelSpec
 from assay.spec.objective import ObjectiveSpec
 from assay.spec.parts import Count
-from assay.spec.training import TrainSpec
+from assay.spec.training import ScheduleSpec, TrainSpec
 
 Value = str | int | float | bool
 
@@ -58,9 +58,9 @@ class StudySpec(Described):
 
     name: str = ""
     """What people call it."""
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = ModelSpec(layers=4)
     """The model that the axes vary."""
-    train: TrainSpec = TrainSpec(budget=3e12)
+    train: TrainSpec = TrainSpec(budget=3e12, batch_size=8, evaluations=5, schedule=ScheduleSpec(warmup=0.15))
     """The run that the axes vary (fields under `train.`)."""
     objective: ObjectiveSpec | None = None
     """What is learned; None: causal LM in a causal decoder, prefix LM in the others."""
