@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,128 @@ def test_files_and_run_folders(tmp_path: Path) -> None:
     assert "mine" in say(str(tmp_path / "run"))
     done = CliRunner().invoke(app, ["inspect", str(tmp_path)])
     assert done.exit_code == 2
-    assert "holds no spec.json" in done.stderr
+    assert "holds no published checkpoint" in done.stderr
+    assert "no spec.json" in done.stderr
+
+
+GPT3 = {
+    "model_type": "gpt2", "vocab_size": 50257, "n_positions": 2048, "n_embd": 12288, "n_layer": 96, "n_head": 96,
+    "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+}  # fmt: skip
+GLM = {
+    "model_type": "glm-130b", "num_layers": 70, "hidden_size": 12288, "inner_hidden_size": 32768,
+    "vocab_size": 150528, "num_attention_heads": 96, "max_sequence_length": 2048, "layernorm_order": "post",
+    "layernorm_epsilon": 1e-5, "mask_token_id": 150000, "gmask_token_id": 150001, "sop_token_id": 150004,
+    "eop_token_id": 150005,
+}  # fmt: skip
+HEAVY = "{'torch', 'polars', 'altair', 'transformers', 'tokenizers', 'safetensors'}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"), [(GPT3, 174_604_259_328), (GLM, int(preset("glm-130b").parameters()))], ids=["gpt3", "glm130b"]
+)
+@pytest.mark.parametrize("name", ["config.json", "sizes.json"])
+def test_a_large_configuration_without_weights_takes_under_two_seconds(
+    fields: dict[str, object], count: int, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(json.dumps(fields))
+    code = (
+        "import sys\nfrom assay.cli.main import main\n"
+        f"try:\n    main(['inspect', {str(tmp_path if name == 'config.json' else tmp_path / name)!r}])\n"
+        f"except SystemExit as end:\n    assert not end.code\n"
+        f"heavy = {HEAVY} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    best = float("inf")
+    for _ in range(3):  # other work on the machine only adds
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        best = min(best, time.perf_counter() - begin)
+        assert done.returncode == 0, done.stderr
+        if best < 2:
+            break
+    assert f"{count:,}" in done.stdout
+    assert "a description without weights" in done.stdout
+    assert best < 2
+
+
+def checkpoint(folder: Path, **more: object) -> Path:
+    """A tiny LLaMA in its published format, written without assay."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    width, inner, vocabulary = 8, 12, 17
+    shapes = {"model.embed_tokens": (vocabulary, width), "lm_head": (vocabulary, width), "model.norm": (width,)}
+    layer = {f"self_attn.{n}_proj": (width, width) for n in "qkvo"}
+    layer |= {"mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width), "mlp.down_proj": (width, inner)}
+    layer |= {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
+    shapes |= {f"model.layers.{i}.{name}": shape for i in range(2) for name, shape in layer.items()}
+    fields = {
+        "model_type": "llama", "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "tie_word_embeddings": False, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32, "torch_dtype": "bfloat16",
+    } | more  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(fields))
+    tensors = {f"{name}.weight": torch.randn(shape).to(torch.bfloat16) for name, shape in shapes.items()}
+    save_file(tensors, str(folder / "model.safetensors"))
+    return folder
+
+
+def test_a_published_folder(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "tiny-llama-hf")
+    said = say(str(folder), width=120)
+    assert "tiny-llama-hf" in said.splitlines()[0]
+    assert "LLaMA: safetensors, bfloat16, 1 file" in said
+    assert "21 tensors" in said
+    facts = json.loads(say(str(folder), "--json"))
+    size = (folder / "model.safetensors").stat().st_size
+    assert facts["files"]["bytes"] == size
+    assert facts["files"]["dtypes"] == {"bfloat16": 1.0}
+    assert facts["parameters"]["total"] * 2 == size - 8 - int.from_bytes(
+        (folder / "model.safetensors").read_bytes()[:8], "little"
+    )
+    assert json.loads(say(str(folder / "config.json"), "--json"))["parameters"] == facts["parameters"]
+
+
+def test_a_saved_model_and_a_pickle(tmp_path: Path) -> None:
+    import torch
+
+    import assay
+
+    model = assay.load(checkpoint(tmp_path / "published"))
+    model.save(tmp_path / "saved")
+    assert "assay: safetensors, float32, 1 file" in say(str(tmp_path / "saved"), width=120)
+    (tmp_path / "pickle").mkdir()
+    (tmp_path / "published" / "config.json").rename(tmp_path / "pickle" / "config.json")
+    torch.save(
+        {name: torch.zeros(1) for name in ("model.embed_tokens.weight",)}, tmp_path / "pickle" / "pytorch_model.bin"
+    )
+    assert "LLaMA: pickles (.bin), bfloat16, 1 file" in say(str(tmp_path / "pickle"), width=120)
+
+
+def test_hints(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "model_type": "baichuan", "vocab_size": 131, "hidden_size": 48, "intermediate_size": 56,
+                "num_hidden_layers": 2, "num_attention_heads": 6, "rms_norm_eps": 1e-6, "model_max_length": 64,
+            }
+        )
+    )  # fmt: skip
+    facts = json.loads(say(str(tmp_path), "--json", "--hint", "position=alibi", "--hint", "norm_head=true"))
+    assert facts["spec"]["positions"]["kind"] == "alibi"
+    assert facts["spec"]["head"]["normalised"] is True
+    for wrong, told in {"position": "is no NAME=VALUE", "color=red": "means nothing to Baichuan"}.items():
+        done = CliRunner().invoke(app, ["inspect", str(tmp_path), "--hint", wrong], env={"COLUMNS": "200"})
+        assert done.exit_code == 2
+        assert told in done.stderr
+
+
+def test_a_family_that_is_not_supported_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "hidden_size": 8}')
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path)], env={"COLUMNS": "400"})
+    assert done.exit_code == 2
+    assert "the family 'mamba' is not supported" in done.stderr
 
 
 def test_torch_is_not_loaded() -> None:

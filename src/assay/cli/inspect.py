@@ -16,6 +16,10 @@ EXAMPLES = examples(
     "assay inspect llama3.1-8b --length 131072",
     "assay inspect my_model.toml --full",
     "assay inspect OUT/runs/1a2b3c4d5e6f7788",
+    "# a published checkpoint, or its configuration alone",
+    "assay inspect path/to/Llama-2-7b-hf",
+    "assay inspect path/to/config.json",
+    "assay inspect baichuan/ --hint position=alibi",
     "# for other programs",
     "assay inspect t5-xxl --json",
 )
@@ -24,7 +28,11 @@ EXAMPLES = examples(
 def run(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="A preset (gpt2, llama-7b ...), a TOML or JSON spec, a run's folder."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A preset (gpt2, llama-7b ...), a TOML or JSON spec, a run's folder, a published checkpoint's folder "
+            "or configuration, a .gguf file, a hub id.",
+        ),
     ],
     length: Annotated[
         int | None,
@@ -33,16 +41,26 @@ def run(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, and every field of the spec.")] = False,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", show_default=False, help="What a published configuration cannot tell."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's parts, parameters, FLOPs, memory, masks and blocks.
 
-    Everything is counted from the description alone: no weights are made or read, so any size takes a moment.
+    Everything is counted from the description alone: no weights are made or read, so any size takes a moment. Of a
+    checkpoint's files it reads the configuration and headers.
     """
-    from assay.spec.source import resolve
+    from assay.cli.source import hints
+    from assay.published.summary import look
 
-    spec = resolve(source)
+    spec, files = look(source, hints(hint))
+    if files is not None and not spec.name:
+        spec = spec.model_copy(update={"name": files.name})
     facts = gather(spec, length or spec.context, full=full)
+    if files is not None:
+        facts["files"] = files.to_dict() | {"said": str(files)}
     if as_json:
         import json
 

@@ -24,6 +24,8 @@ def show(spec: ModelSpec, facts: dict[str, Any], *, full: bool) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{spec.name or spec.family}[/bold]  [dim]spec {facts['hash']}[/dim]")
     console.print(sentence(spec))
+    if "files" in facts:
+        console.print(facts["files"]["said"], style="dim", markup=False)
     for title, table in (
         ("Parts", _parts(spec, full)),
         ("Parameters", _parameters(facts)),
