@@ -317,6 +317,17 @@ def test_ranks(name: str, fused: str, parts: int, ranks: int, golden: Path, tmp_
     near(model(expected["input_ids"]).logits, expected["logits"], tolerance)
 
 
+@pytest.mark.parametrize("name, fused, parts", [("glm_130b", "dense_h_to_4h", 2), ("cogview", "query_key_value", 3)])
+def test_known_by_its_tensors(name: str, fused: str, parts: int, golden: Path, tmp_path: Path) -> None:
+    """Their training code's model_config.json does not name the family."""
+    folder = cut(tmp_path, 2, golden / name, fused, parts)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("model_type")
+    (folder / "config.json").unlink()
+    (folder / "model_config.json").write_text(json.dumps(config))
+    assert load(folder).spec == load(golden / name).spec
+
+
 def test_missing_rank(golden: Path, tmp_path: Path) -> None:
     folder = cut(tmp_path, 2, golden / "glm_130b", "dense_h_to_4h", 2)
     (folder / "49300" / "mp_rank_00_model_states.pt").unlink()

@@ -240,3 +240,51 @@ def test_sentencepiece_missing(pieces: bytes, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(UserError, match=r"assay\[sentencepiece\]"):
         load(folder)
+
+
+def ranked(path: Path) -> Any:
+    """A byte-level tokenizer, and the same as tiktoken keeps it."""
+    import base64
+
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from assay.published.ranked import PATTERN, _letters
+
+    inner = Tokenizer(models.BPE(ignore_merges=True))
+    split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        LINES, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+    )
+    bytes_of = {letter: byte for byte, letter in _letters().items()}
+    lines = []
+    for token, rank in sorted(inner.get_vocab().items(), key=lambda entry: entry[1]):
+        raw = bytes(bytes_of[letter] for letter in token)
+        lines.append(f"{base64.b64encode(raw).decode()} {rank}\n")
+    path.write_text("".join(lines))
+    return inner
+
+
+def test_ranked_tokens(tmp_path: Path) -> None:
+    """Llama 3's and glm-4-9b's files: merges are found again, special tokens follow."""
+    from tests.published.test_own_formats import TWO, chatglm2_weights, folder_of
+
+    folder = llama(tmp_path / "llama", 420 + 256)
+    plain = ranked(folder / "tokenizer.model")
+    own = plain.get_vocab_size()
+    tokenizer = load(folder).tokenizer
+    for text in (*TEXTS, *LINES[:5]):
+        assert tokenizer.encode(text) == [own, *plain.encode(text).ids]
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("<|start_header_id|>", add_special_tokens=False) == [own + 6]
+    config = TWO | {"padded_vocab_size": 440}
+    folder = folder_of(tmp_path / "glm", config, chatglm2_weights(config))
+    plain = ranked(folder / "tokenizer.model")
+    assert load(folder).tokenizer.encode("hi<|user|>") == [own + 2, own + 4, *plain.encode("hi").ids, own + 7]
+    whole = (folder / "tokenizer.model").read_text()
+    for spoiled in (whole[:-30], whole + "!!! 7\n", whole.replace(" 300\n", " 9999\n")):
+        (folder / "tokenizer.model").write_text(spoiled)
+        with pytest.raises(UserError, match=r"tokenizer\.model"):
+            load(folder)
