@@ -20,7 +20,7 @@ import torch
 
 from assay.report.stability import summary, write_stability
 from assay.runs import write_json
-from assay.stats import Interval, mean_interval, slope
+from assay.stats import mean_interval, slope
 from assay.studies.stability import Settings, stability_study, subjects
 
 XIONG = {"norm": ("layernorm",), "feedforward.activation": ("relu",), "feedforward.gated": (False,)}
@@ -58,7 +58,7 @@ def gradients(out: Path, seeds: int, quick: bool) -> None:
             layers = model["seeds"][0]["at"]["start"]["layers"]
             depth = sum(layer["stack"] == "decoder" for layer in layers)
             print(
-                f"{family}, {model['name']}: mean gradient's norm, decoder of {depth} layers, {width} wide, {seeds} seeds"
+                f"{family}, {model['name']}: mean gradient's norm, {depth} decoder layers, {width} wide, {seeds} seeds"
             )
             for what, pick in (("layer", None), ("feedforward.down", "feedforward.down.weight")):
                 table = [_norms(seed["at"]["start"], depth, pick) for seed in model["seeds"]]
@@ -106,38 +106,40 @@ def training(out: Path, seeds: int, quick: bool) -> None:
             )
 
 
+CASES = (
+    ("sgd", 1e-4, False, "gradient descent, norms without gains and shifts: what DeepNet's bound is proven for"),
+    ("sgd", 1e-4, True, "gradient descent, norms with gains and shifts"),
+    ("adamw", 1e-6, False, "AdamW, norms without gains and shifts"),
+)
+"""Optimizer, rate (small enough that outputs of size 1 do not saturate for most depths), learned norms, in words."""
+
+
 def updates(out: Path, seeds: int, quick: bool) -> None:
-    """The update of the function by one step of AdamW and of plain gradient descent, against depth."""
-    depths = (12, 24, 48) if quick else (12, 24, 48, 96, 192, 384, 1000)
-    for optimizer, rate, clip in (("adamw", 1e-4, 1.0), ("sgd", 1e-2, 0.0)):
-        models = []
-        for placement in ("post", "deepnet", "pre"):
-            init = "auto" if placement == "deepnet" else "xavier"
-            vary = {**XIONG, "init": (init,), "width": (32,), "attention.heads": (2,), "placement": (placement,)}
+    """The update of the function by one first step, against depth."""
+    depths = (12, 24, 48) if quick else (12, 48, 192, 1000)
+    for optimizer, rate, learned, words in CASES:
+        print(f"{words}; rate {rate:g}, width 32, {seeds} seeds: RMS by which one step moves the normed output")
+        for placement in ("post", "deepnet"):
+            vary = {
+                **XIONG, "init": ("auto" if placement == "deepnet" else "xavier",), "width": (32,),
+                "attention.heads": (2,), "norm.weight": (learned,), "norm.bias": (learned,),
+                "placement": (placement,), "layers": depths,
+            }  # fmt: skip
             settings = Settings(
-                seeds=seeds,
-                batch_size=4,
-                length=16,
-                learning_rate=rate,
-                optimizer=optimizer,
-                clip=clip,
+                seeds=seeds, batch_size=4, length=16, learning_rate=rate, optimizer=optimizer, clip=0.0,
                 tokenizer="bytes",
-            )
-            models += run(f"updates-{optimizer}-{placement}", {**vary, "layers": depths}, settings, out)
-        print(f"one {optimizer} step at {rate:g}, width 32, {seeds} seeds: RMS by which the normed output moves")
-        for placement in ("post", "deepnet", "pre"):
-            own = [model for model in models if model["labels"]["placement"] == placement]
-            points = [(len(model["seeds"][0]["at"]["start"]["layers"]), summary(model, "start")) for model in own]
-            table = {depth: found["output_update"] for depth, found in points}
-            shown = ", ".join(f"{depth}: {value}" for depth, value in table.items() if value)
+            )  # fmt: skip
+            name = f"updates-{optimizer}-{'learned' if learned else 'plain'}-norms-{placement}"
+            models = run(name, vary, settings, out)
+            table = {model["labels"]["layers"]: summary(model, "start")["output_update"] for model in models}
             pairs = [
                 (math.log(len(seed["at"]["start"]["layers"])), math.log(seed["at"]["start"]["output_update"]))
-                for model in own for seed in model["seeds"]
+                for model in models for seed in model["seeds"]
             ]  # fmt: skip
-            rise: Interval = slope([x for x, _ in pairs], [y for _, y in pairs])
+            rise = slope([x for x, _ in pairs], [y for _, y in pairs])
             values = [value.estimate for value in table.values() if value]
-            print(f"  {placement:8s}{shown}")
-            print(f"  {'':8s}log-log slope {rise}, largest / smallest depth mean {max(values) / min(values):.2f}")
+            print(f"  {placement:8s}" + ", ".join(f"{depth}: {value}" for depth, value in table.items()))
+            print(f"  {'':8s}log-log slope {rise}, largest / smallest mean {max(values) / min(values):.2f}", flush=True)
 
 
 def main() -> None:
