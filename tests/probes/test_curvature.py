@@ -134,7 +134,9 @@ def test_a_transformer_against_its_dense_hessian(fields: dict) -> None:
 def test_the_loss_is_the_training_loss() -> None:
     model, batch = made(spec_of()), batch_of(room=8)
     found = loss_sum(model, to_tensors(batch))
-    assert float(mean_loss(model, batch).detach()) == pytest.approx(float(found.total.detach()) / found.weight, rel=1e-12)
+    assert float(mean_loss(model, batch).detach()) == pytest.approx(
+        float(found.total.detach()) / found.weight, rel=1e-12
+    )
 
 
 def test_the_training_loss_itself_has_no_second_derivative() -> None:

@@ -1,7 +1,7 @@
 """Learning-rate sensitivity of a study that sweeps the rate: a number for every combination of its other axes.
 
-    assay compare --spec tiny --vary train.optimizer.learning_rate=3e-4,3e-3,3e-2 --vary placement=post,pre --out sweep
-    python -c "from assay.studies.sensitivity import of_study; print(of_study('sweep'))"
+assay compare --spec tiny --vary train.optimizer.learning_rate=3e-4,3e-3,3e-2 --vary placement=post,pre --out sweep
+python -c "from assay.studies.sensitivity import of_study; print(of_study('sweep'))"
 """
 
 from __future__ import annotations
