@@ -7,6 +7,9 @@ derivatives and vmap included, is the formula in torch. `benchmarks/norms.py` co
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -75,19 +78,38 @@ def fused_norm(
     return y, total if kept else (x if keep else y)
 
 
+_KINDS = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
+"""Types that a kernel of ours takes."""
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _kernels(x: Tensor) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(forward, backward) for the device."""
+    if x.device.type == "cpu":
+        return _forward, _backward
+    from assay.nn.kernels import triton_norms
+
+    return triton_norms.forward, triton_norms.backward
+
+
 def why_not(*tensors: Tensor | None) -> str | None:
     """Why these tensors go through torch's own operators; None where a kernel of ours serves them."""
     x = tensors[0]
     assert x is not None
+    kinds = _KINDS.get(x.device.type, ())
     for t in tensors:
-        if t is not None and (t.dtype != torch.float32 or t.device != x.device):
+        if t is not None and (t.dtype not in kinds or t.device != x.device):
             return f"{t.dtype} on {t.device}"
-    if x.device.type != "cpu":
-        return f"no kernel for {x.device.type} here"
     if torch.compiler.is_compiling():
         return "inductor fuses it with its neighbours"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "under a functorch transform"
+    if x.device.type == "cuda":
+        return None if _has_triton() else "triton is not installed"
     if NATIVE.load() is None:
         return NATIVE.reason
     return None if NATIVE.threads or torch.get_num_threads() == 1 else "compiled without threads"
@@ -108,7 +130,7 @@ class _Norm(torch.autograd.Function):
         centre: bool,
         keep: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        y, total, mean, rstd = _forward(x, add, alpha, weight, bias, eps, centre, keep)
+        y, total, mean, rstd = _kernels(x)[0](x, add, alpha, weight, bias, eps, centre, keep)
         # A sum that lives on anyway is saved instead of its two parts.
         ctx.save_for_backward(total if keep else x, None if keep else add, alpha, weight, mean, rstd)
         ctx.eps, ctx.centre, ctx.kept = eps, centre, keep
@@ -128,7 +150,7 @@ class _Norm(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph
             found = _backward_formula(x, add, alpha, weight, dy, dtotal, ctx.eps, ctx.centre, ctx.kept)
         else:
-            found = _backward(x, add, alpha, weight, dy, dtotal, mean, rstd, ctx.centre, *wanted)
+            found = _kernels(x)[1](x, add, alpha, weight, dy, dtotal, mean, rstd, ctx.centre, *wanted)
         dx, df, dg, db = found
         return dx, df if need[1] else None, None, dg if need[3] else None, db if need[4] else None, None, None, None
 
