@@ -56,6 +56,7 @@ def smollm(path: Path) -> bool:
     begin = time.perf_counter()
     model = assay.load(path)
     print(f"  loaded in {time.perf_counter() - begin:.2f} s: {int(model.spec.parameters()):,} parameters")
+    model.generate_text(PROMPT, max_new_tokens=2, ignore_eos=True)  # what is compiled is compiled here
     begin = time.perf_counter()
     answer = model.generate_text(PROMPT, max_new_tokens=12, ignore_eos=True)
     print(f"  {PROMPT}{answer!r}  ({12 / (time.perf_counter() - begin):.1f} tokens/s)")

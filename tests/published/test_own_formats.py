@@ -140,9 +140,17 @@ def test_chatglm2_variants(case: str, tmp_path: Path) -> None:
     wanted = chatglm2_logits(config, weights, ids)
     near(model(ids).logits, wanted, 1e-4)
     _comes_back(model, tmp_path / "out", weights)
+    cache_changes_nothing(model)
     if case == "plain":
         spoiled = {n: t.flip(0) if n.endswith("1.self_attention.dense.weight") else t for n, t in weights.items()}
         assert float((load(folder_of(tmp_path / "in", config, spoiled))(ids).logits - wanted).abs().max()) > 1e-2
+
+
+def cache_changes_nothing(model: Any) -> None:
+    """Greedy ids with the cache and by plain recomputation."""
+    ids = torch.randint(3, 80, (1, 9), generator=torch.Generator().manual_seed(5))
+    made = [model.generate(ids, max_new_tokens=20, ignore_eos=True, use_cache=cached) for cached in (True, False)]
+    assert torch.equal(*made) and len(set(made[0][0, 9:].tolist())) > 3
 
 
 def _comes_back(model: Any, folder: Path, weights: dict[str, Tensor]) -> None:
@@ -271,6 +279,7 @@ def test_palm_variants(norm: bool, base: float | None, tmp_path: Path) -> None:
     model = load(folder_of(tmp_path / "in", config, weights))
     ids = torch.randint(0, 83, (2, 40), generator=torch.Generator().manual_seed(3))
     near(model(ids).logits, palm_logits(weights, ids, norm=norm, base=base, scale=8**-0.5), 1e-4)
+    cache_changes_nothing(model)
     if norm:
         older = load(tmp_path / "in", hint={"qk_scale": 8})
         near(older(ids).logits, palm_logits(weights, ids, norm=norm, base=base, scale=8.0), 1e-4)
