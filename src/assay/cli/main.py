@@ -18,8 +18,13 @@ COMMANDS = {
     "train": "Train one model on your text.",
     "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
+    "diff": "Show in what two models differ.",
+    "table": "Print tables of the known models: norms, or sizes.",
+    "export": "Write a model into a folder, in a published format or assay's own.",
     "probe": "Look into models: gradients, activations, attention, updates, layer by layer.",
     "lr-find": "Find a learning rate by a range test.",
+    "cost": "Estimate FLOPs, memory, time, energy, CO2 and money of a model.",
+    "emergence": "Say how much of a jump in results the metric makes.",
     "doctor": "Say what this machine can do.",
 }
 """Command to its one line of help; `assay.cli.<command>` holds `run` and `EXAMPLES`, or `app`, a group of commands."""
