@@ -18,7 +18,7 @@ def test_an_estimate_shows_every_assumption(tmp_path: Path) -> None:
     said = "3.19 × 10²³|3.14 × 10²³|1,304 MWh|560 t|with checkpointing|key-value cache|assumed"
     for words in said.split("|"):
         assert words in done.stdout, words
-    for name in ("utilisation", "power", "pue", "carbon", "price", "bandwidth", "decode efficiency"):
+    for name in ("utilisation", "power", "pue", "carbon", "price", "bandwidth", "decode share"):
         assert name in done.stdout
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What is assumed" in html and "Patterson et al. 2021" in html and "src=" not in html

@@ -68,7 +68,7 @@ def test_every_assumption_is_listed_with_its_source_and_marked_where_given() -> 
     found = cost(TINY, tokens=1e9, price=7.0)
     names = {a.name: a for a in found.assumptions}
     assert set(names) == {"memory", "peak", "utilisation", "power", "pue", "carbon", "price", "bandwidth",
-                          "decode_efficiency"}  # fmt: skip
+                          "decode_share"}  # fmt: skip
     assert names["price"].given and names["price"].value == 7.0 and not names["power"].given
     assert all(a.source for a in found.assumptions)
 

@@ -68,7 +68,7 @@ def run(
     price: Annotated[
         float | None, typer.Option(metavar="DOLLARS", show_default=False, help="Of a device for an hour.")
     ] = None,
-    decode_efficiency: Annotated[
+    decode_share: Annotated[
         float | None, typer.Option(metavar="SHARE", show_default=False, help="Of the bandwidth, while decoding.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with published runs instead.")] = False,
@@ -77,9 +77,9 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Estimate what training and using a model costs.
+    """Estimate FLOPs, memory, time, energy, CO2 and money of a model.
 
-    Parameters, FLOPs, memory by part, time, energy, CO2 and money, from the description alone. Every assumption is
+    For training and for use, counted from the description alone, memory by part. Every assumption is
     printed with its source, and has an option that overrides it.
     """
     from dataclasses import asdict
@@ -100,13 +100,13 @@ def run(
         return
     if source is None:
         raise UserError("SPEC is missing.", "Give a preset such as gpt3, a spec file, or --check.")
-    from assay.spec.source import resolve
+    from assay.published.source import resolve
 
     found = cost(
         resolve(source), machine=machine, tokens=tokens, length=length, decoder_length=decoder_length, targets=targets,
         devices=devices, dtype=dtype, sequences=sequences, prompt=prompt, new=new, batch=batch,
         utilisation=utilisation, peak=peak, bandwidth=bandwidth, memory=memory, power=power, pue=pue, carbon=carbon,
-        price=price, decode_efficiency=decode_efficiency,
+        price=price, decode_share=decode_share,
     )  # fmt: skip
     page = None
     if out is not None:

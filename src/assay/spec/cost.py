@@ -28,11 +28,11 @@ __all__ = ["Assumption", "Cost", "Inference", "Memory", "Training", "active_para
 DEFAULTS = {
     "pue": Figure(1.1, "", "Patterson et al. 2021, table 4; Touvron et al. 2023, table 15 (seen)"),
     "carbon": Figure(0.429, "kg CO2e/kWh", "Patterson et al. 2021, table 4: the grid that GPT-3 drew on (seen)"),
-    "decode_efficiency": Figure(0.6, "of bandwidth", "a usual share that batch-1 decoding reaches; not measured here"),
+    "decode_share": Figure(0.6, "of bandwidth", "a usual share that batch-1 decoding reaches; not measured here"),
 }
 """What is the same for every machine."""
 
-LIMITS = {"utilisation": 1.0, "decode_efficiency": 1.0}
+LIMITS = {"utilisation": 1.0, "decode_share": 1.0}
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def cost(
         dtype: of weights, gradients and activations.
         sequences: sequences at once on a device, for activations.
         prompt, new, batch: the request whose time is estimated.
-        given: any of peak, bandwidth, memory, power, price, utilisation, pue, carbon, decode_efficiency.
+        given: any of peak, bandwidth, memory, power, price, utilisation, pue, carbon, decode_share.
 
     Raises:
         UserError: an unknown machine, or a number that cannot be.
@@ -305,7 +305,7 @@ def _inference(
     middle = new // 2 if two else prompt + new // 2
     read = _weights_read(spec, batch, dtype)
     read += batch * cache_bytes(spec, max(middle, 1), dtype, encoder_length=prompt if two else 0)
-    by_memory = read / (devices * assumed("bandwidth") * assumed("decode_efficiency"))
+    by_memory = read / (devices * assumed("bandwidth") * assumed("decode_share"))
     by_compute = decode / max(new - 1, 1) / rate
     seconds = prefill / rate + new * max(by_memory, by_compute)
     energy = devices * seconds / 3600 * assumed("power") / 1000 * assumed("pue")
