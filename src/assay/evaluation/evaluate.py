@@ -34,9 +34,7 @@ def evaluate(
         if progress is not None:
             progress(task.name, number, len(tasks))
         rows.append(
-            evaluate_task(
-                codec, task, end=end, written=written, batch_size=batch_size, max_new_tokens=max_new_tokens
-            )
+            evaluate_task(codec, task, end=end, written=written, batch_size=batch_size, max_new_tokens=max_new_tokens)
         )
     return rows
 

@@ -73,7 +73,8 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _json_lines(path: Path) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
-    rows, columns = [], {}
+    rows: list[dict[str, Any]] = []
+    columns: dict[str, None] = {}
     try:
         lines = _unpacked(path).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -152,9 +153,7 @@ def labelled_task(
     )  # fmt: skip
 
 
-def _template(
-    table: Table, template: Template | None, text: str | None, label: str | None
-) -> tuple[Template, bool]:
+def _template(table: Table, template: Template | None, text: str | None, label: str | None) -> tuple[Template, bool]:
     """The template, and whether its answer is a label."""
     columns: Sequence[str] = table.columns
     if template is not None and not (template.prompt and template.answer):

@@ -1,4 +1,7 @@
-"""Templates: from a row of columns to a prompt and an answer. `{column}` stands for the row's value; `{{` for a brace."""
+"""Templates: from a row of columns to a prompt and an answer.
+
+`{column}` stands for the row's value, `{{` and `}}` for braces.
+"""
 
 from __future__ import annotations
 
