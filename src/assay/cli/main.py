@@ -16,6 +16,8 @@ from assay.errors import UserError
 COMMANDS = {
     "compare": "Train models that differ along chosen axes, at equal compute, and compare them.",
     "train": "Train one model on your text.",
+    "tune": "Tune a model on labelled data or on prompts and answers.",
+    "eval": "Measure a model on tasks: made ones, your own, or lm-evaluation-harness's.",
     "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
     "diff": "Show in what two models differ.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ __all__ = ["ARMS", "RULE", "label_curve", "labels_needed", "subset"]
 
 ARMS = ("pretrained", "scratch")
 RULE = (
-    "Labels saved at n: the labels that fresh weights need for the mean accuracy that pretrained ones have with n, read "
-    "off the line between measured points on a logarithmic axis, over n."
+    "Labels saved at n: the labels that fresh weights need for the mean accuracy that pretrained ones have with n, "
+    "read off the line between measured points on a logarithmic axis, over n."
 )
 MEASURES = ("accuracy", "macro_f1", "ece")
 
@@ -127,7 +128,8 @@ def _part(task: Task, chosen: Sequence[Item]) -> Part:
 def _summary(
     runs: list[dict[str, Any]], labels: Sequence[int], arms: Sequence[str], *, complete: bool
 ) -> dict[str, Any]:
-    points, differences = [], []
+    points: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
     for arm in arms:
         for count in labels:
             rows = [r for r in runs if r["arm"] == arm and r["labels"] == count]
@@ -165,7 +167,7 @@ def labels_needed(curve: Sequence[tuple[int, float]], accuracy: float) -> float 
         return None
     if curve[0][1] >= accuracy:
         return float(curve[0][0]) if curve[0][1] == accuracy else None
-    for (n, a), (m, b) in zip(curve, curve[1:], strict=False):
+    for (n, a), (m, b) in pairwise(curve):
         if b >= accuracy:
             share = (accuracy - a) / (b - a)
             return math.exp(math.log(n) + share * (math.log(m) - math.log(n)))
