@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train one model on your text.",
     "tune": "Tune a model on labelled data or on prompts and answers.",
     "eval": "Measure a model on tasks: made ones, your own, or lm-evaluation-harness's.",
+    "six-pairs": "Six pairs of family and objective, zero-shot and tuned (Wang et al. 2022).",
     "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
     "diff": "Show in what two models differ.",

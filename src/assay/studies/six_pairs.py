@@ -1,0 +1,356 @@
+"""The six pairs of Wang et al. 2022: which family and objective is best zero-shot, and after multitask tuning?
+
+Six pairs are pretrained at equal tokens and again at equal FLOPs, measured zero-shot, tuned on a mixture of tasks, and
+measured again; two more runs turn a causal language model into a prefix decoder with masked LM, and back. The
+published ranks, at 4.8 and 11 billion parameters, are in `PUBLISHED`.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.errors import UserError
+from assay.runs import RunFolder, StudyFolder, command_line, read_json, write_json
+from assay.spec.study import RunSpec
+from assay.stats import mean_interval, paired_difference
+from assay.studies.runner import default_workers
+from assay.studies.six_pairs_spec import BASE, MASKED, Equal, SixPairs
+from assay.studies.six_pairs_unit import RESULT, prepare_worker, work
+from assay.training.accounting import FlopMeter
+from assay.training.setup import make_loader
+from assay.training.text import Text, load_text, resolve
+
+__all__ = ["FILE", "PUBLISHED", "Unit", "plan_units", "six_pairs", "study_file"]
+
+FILE = "results.json"
+PUBLISHED = {
+    "zero": {"causal:causal_lm": 44.2, "prefix:prefix_lm": 43.5, "encoder_decoder:prefix_lm": 39.9},
+    "tuned": "encoder-decoder with masked LM first, prefix decoder with masked LM next",
+    "adaptation": {"to causal": 1.6, "to masked": 3.3},
+}
+"""Wang et al. 2022: EAI averages zero-shot (figure 3); speed-ups of adaptation over training from scratch."""
+
+SAMPLE = 8
+"""Batches that the tokens and FLOPs of a step are measured on."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run of the study."""
+
+    name: str
+    """FAMILY:OBJECTIVE, or "A -> B" for an adaptation."""
+    equal: str
+    """tokens, flops, or "adaptation"."""
+    seed: int
+    run: RunSpec
+    folder: str
+    """Its name among the study's runs."""
+    start: str | None = None
+    """The folder whose weights it begins from."""
+
+
+def study_file() -> Path:
+    """The study's file that comes with assay: copy it to change it."""
+    return Path(__file__).with_name("six_pairs.toml")
+
+
+def plan_units(study: SixPairs, text: Text) -> tuple[list[Unit], list[Unit]]:
+    """The pretrainings, and the adaptations, which need the former's weights.
+
+    Raises:
+        UserError: a combination that cannot work, or too few tokens for a step.
+    """
+    first: list[Unit] = []
+    budget = 0.0
+    names: dict[tuple[str, int], str] = {}
+    per_token = _per_step(study.run(BASE, 0, steps=1), text)
+    budget = per_token[1] / per_token[0] * study.tokens
+    for equal in study.equal:
+        for pair in study.pairs:
+            tokens, _ = _per_step(study.run(pair, 0, steps=1), text)
+            steps = max(round(study.tokens / tokens), 1)
+            for seed in range(study.seeds):
+                if equal is Equal.tokens or pair == BASE:  # of causal LM both are the same run
+                    run = study.run(pair, seed, steps=steps)
+                else:
+                    run = study.run(pair, seed, budget=budget)
+                first.append(Unit(pair, equal.value, seed, run, run.hash))
+                if equal is Equal.tokens:
+                    names[pair, seed] = run.hash
+    second = []
+    if study.adaptation:
+        for start, target in ((BASE, MASKED), (MASKED, BASE)):
+            tokens, _ = _per_step(study.run(target, 0, steps=1), text)
+            steps = max(round(study.adaptation * study.tokens / tokens), 1)
+            for seed in range(study.seeds):
+                if (start, seed) in names and (target, seed) in names:
+                    run = study.run(target, seed, steps=steps)
+                    before = names[start, seed]
+                    name = f"{start} -> {target}"
+                    second.append(Unit(name, "adaptation", seed, run, f"{run.hash}-from-{before}", before))
+    return first, second
+
+
+def _per_step(run: RunSpec, text: Text) -> tuple[float, float]:
+    """(tokens, training FLOPs) of a step, mean over the first batches."""
+    whole = resolve(run)
+    loader, meter = make_loader(whole, text), FlopMeter(whole.model)
+    counts = [meter.count(loader.batch(*loader.place(0, step))) for step in range(SAMPLE)]
+    return float(np.mean([c.inputs for c in counts])), float(np.mean([c.flops for c in counts]))
+
+
+def six_pairs(
+    study: SixPairs,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Run the study, or what is left of it, and write results.json and report.html.
+
+    Args:
+        study: what is done.
+        out: its folder; finished runs there are not done again.
+        workers: processes of one thread each; None: as many as cores.
+        progress: called with what was done, how many runs are done, and how many there are.
+        command: recorded as what does this again.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        UserError: something given is wrong.
+        KeyboardInterrupt: on Ctrl-C, after checkpoints; the same call goes on from there.
+    """
+    from assay.report.six_pairs import write_six_pairs
+
+    text = load_text(study.data)
+    first, second = plan_units(study, text)
+    folder = StudyFolder(out)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    command = command or command_line()
+    failures = _run_all(study, (first, second), folder, workers or default_workers(), progress, command)
+    result = summarise(study, first, second, folder, failures, command)
+    write_json(folder.path / FILE, result)
+    write_six_pairs(folder.path)
+    return result
+
+
+def _run_all(
+    study: SixPairs,
+    waves: tuple[list[Unit], ...],
+    folder: StudyFolder,
+    workers: int,
+    progress: Callable[[str, int, int], None] | None,
+    command: str,
+) -> dict[str, str]:
+    """Every unit in worker processes; folder: why it is not done."""
+    context = multiprocessing.get_context("spawn")
+    event = context.Event()
+    total, done = len({u.folder for wave in waves for u in wave}), 0
+    failures: dict[str, str] = {}
+    environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")}
+    os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker, initargs=(event,))
+    try:
+        for wave in waves:
+            waiting: dict[Future[str | None], Unit] = {}
+            for unit in {u.folder: u for u in wave if u.start not in failures}.values():
+                path, start = folder.run(unit.folder).path, folder.run(unit.start).path if unit.start else None
+                future = pool.submit(
+                    work, study.model_dump(mode="json"), unit.run.model_dump(mode="json"), str(path),
+                    str(start) if start else None, command,
+                )  # fmt: skip
+                waiting[future] = unit
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    unit = waiting.pop(future)
+                    done += 1
+                    if (why := future.result()) is not None:
+                        failures[unit.folder] = why
+                    if progress is not None:
+                        progress(f"{unit.name}, seed {unit.seed}" + (f": {why}" if why else ""), done, total)
+    except KeyboardInterrupt:
+        event.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise KeyboardInterrupt(
+            f"stopped with {done} of {total} runs finished. The same command with --out {folder.path} goes on."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    return failures
+
+
+def summarise(
+    study: SixPairs,
+    first: Sequence[Unit],
+    second: Sequence[Unit],
+    folder: StudyFolder,
+    failures: dict[str, str],
+    command: str,
+) -> dict[str, Any]:
+    """All numbers of the study, with intervals over seeds, from run folders alone."""
+    from assay.runs import provenance
+
+    rows = []
+    for equal in study.equal:
+        for pair in study.pairs:
+            units = [u for u in first if u.name == pair and u.equal == equal.value and u.folder not in failures]
+            if units:
+                rows.append(_row(pair, equal.value, [_measured(study, folder.run(u.folder)) for u in units], units))
+    return {
+        "schema_version": 1,
+        "kind": "six-pairs",
+        "name": study.name,
+        "rows": rows,
+        "ranks": [
+            _ranks(rows, equal.value, stage) for equal in study.equal for stage in ("zero", "tuned", "unseen")
+        ],
+        "adaptations": _adaptations(first, second, folder, failures),
+        "published": PUBLISHED,
+        "failures": [{"run": name, "reason": why} for name, why in failures.items()],
+        "settings": {
+            "tokens": study.tokens, "match": study.match.value, "seeds": study.seeds, "tasks": ", ".join(study.tasks),
+            "others": ", ".join(study.others), "items": study.items, "adaptation": study.adaptation,
+            "model": f"{study.model.layers} layers of width {study.model.width}", "data": study.data.source,
+        },
+        "study": study.to_dict(full=True),
+        "provenance": provenance(command),
+    }  # fmt: skip
+
+
+def _measured(study: SixPairs, folder: RunFolder) -> dict[str, float]:
+    """A run's numbers by name."""
+    found, done = read_json(folder.path / RESULT), folder.result
+    zero, tuned = found["zero"], found["tuned"]
+    values = {
+        "bits_per_byte": done["bits_per_byte"], "input_tokens": done["input_tokens"], "flops": done["flops"],
+        "supervised_tokens": done["supervised_tokens"], "parameters": done["parameters_total"],
+        "tuning_loss": found["tuning"]["loss"],
+    }  # fmt: skip
+    values["zero"] = float(np.mean([row["accuracy"] for row in zero]))
+    values["zero_chance"] = float(np.mean([row["chance"] for row in zero]))
+    values["tuned"] = float(np.mean([row["accuracy"] for row in tuned if row["task"] in study.tasks]))
+    values["tuned_chance"] = float(np.mean([row["chance"] for row in tuned if row["task"] in study.tasks]))
+    if study.others:
+        values["unseen"] = float(np.mean([row["accuracy"] for row in tuned if row["task"] in study.others]))
+    for stage, rows in (("zero", zero), ("tuned", tuned)):
+        values |= {f"{stage}:{row['task']}": row["accuracy"] for row in rows}
+        values |= {f"{stage}:{row['task']}:nats": row["nats_per_token"] for row in rows}
+    return values
+
+
+def _row(pair: str, equal: str, seeds: Sequence[dict[str, float]], units: Sequence[Unit]) -> dict[str, Any]:
+    measures = {}
+    for name in seeds[0]:
+        values = [seed[name] for seed in seeds]
+        found = mean_interval(values)
+        bounds = [x if math.isfinite(x) else None for x in (found.low, found.high)]
+        measures[name] = {
+            "value": found.estimate,
+            "low": bounds[0],
+            "high": bounds[1],
+            "n": len(values),
+            "by_seed": values,
+        }
+    return {"pair": pair, "equal": equal, "n": len(seeds), "measures": measures, "runs": [u.folder for u in units]}
+
+
+def _ranks(rows: Sequence[dict[str, Any]], equal: str, stage: str) -> dict[str, Any]:
+    """Pairs from best to worst in mean accuracy, each with its paired difference to the best."""
+    here = [row for row in rows if row["equal"] == equal and stage in row["measures"]]
+    order = sorted(here, key=lambda row: -row["measures"][stage]["value"])
+    told = []
+    for row in order:
+        a, b = row["measures"][stage]["by_seed"], order[0]["measures"][stage]["by_seed"]
+        entry = {"pair": row["pair"], "value": row["measures"][stage]["value"]}
+        if row is not order[0] and len(a) == len(b):
+            gap = paired_difference(a, b)
+            entry |= {"behind": gap.estimate, "low": _finite(gap.low), "high": _finite(gap.high)}
+        told.append(entry)
+    # The first is ahead of the rest where no interval of a difference reaches 0.
+    clear = len(told) > 1 and all(e["high"] is not None and e["high"] < 0 for e in told[1:] if "high" in e)
+    return {"equal": equal, "stage": stage, "order": told, "clear": clear and all("high" in e for e in told[1:])}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _adaptations(
+    first: Sequence[Unit], second: Sequence[Unit], folder: StudyFolder, failures: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Curves of adapted runs beside those from scratch, and by how much the former are cheaper."""
+    found = []
+    for name in dict.fromkeys(unit.name for unit in second):
+        target = name.partition(" -> ")[2]
+        # Causal LM is measured by what it is for; masked LM by its own held-out loss.
+        measure = "bits_per_byte" if target == BASE else "objective_nats"
+        entry: dict[str, Any] = {"name": name, "target": target, "measure": measure, "adapted": [], "scratch": []}
+        saved = []
+        for unit in (u for u in second if u.name == name and u.folder not in failures):
+            whole = next(u for u in first if u.name == target and u.equal == Equal.tokens.value and u.seed == unit.seed)
+            if whole.folder in failures:
+                continue
+            adapted, scratch = (_curve(folder.run(u.folder), measure) for u in (unit, whole))
+            entry["adapted"].append(adapted)
+            entry["scratch"].append(scratch)
+            reached = flops_to(adapted, scratch[-1][1])
+            saved.append(None if reached is None else scratch[-1][0] / max(reached, 1.0))
+        entry["speedup"] = saved
+        if saved and all(value is not None for value in saved):
+            logs = mean_interval([math.log(value) for value in saved if value is not None])
+            entry["mean_speedup"] = {
+                "value": math.exp(logs.estimate),
+                "low": None if math.isinf(logs.low) else math.exp(logs.low),
+                "high": None if math.isinf(logs.high) else math.exp(logs.high),
+            }
+        found.append(entry)
+    return found
+
+
+def _curve(folder: RunFolder, measure: str) -> list[list[float]]:
+    """[FLOPs, loss] of every evaluation."""
+    return [[row["flops"], row[measure]] for row in folder.metrics() if row.get("kind") == "eval" and measure in row]
+
+
+def flops_to(curve: Sequence[Sequence[float]], loss: float) -> float | None:
+    """FLOPs at which a curve first comes to a loss, linear between its points; None: it never does."""
+    before: Sequence[float] | None = None
+    for point in curve:
+        if point[1] <= loss:
+            if before is None:
+                return float(point[0])
+            share = (before[1] - loss) / (before[1] - point[1])
+            return float(before[0] + share * (point[0] - before[0]))
+        before = point
+    return None
+
+
+def load_study(source: str | Path | None) -> SixPairs:
+    """A study from its file; None: the one that comes with assay.
+
+    Raises:
+        UserError: no such file, or a field is wrong.
+    """
+    path = Path(source) if source is not None else study_file()
+    if path.suffix.lower() != ".toml":
+        raise UserError(f"{path}: a study of six pairs is a .toml file.", f"Copy {study_file()} and change it.")
+    return SixPairs.from_toml(path)
