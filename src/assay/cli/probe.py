@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from assay.cli import probe_rank
 from assay.cli.main import INTERRUPTED, SETTINGS, examples, say
 from assay.errors import UserError
 
@@ -15,6 +16,7 @@ EXAMPLES = examples(
     "assay probe stability tiny --vary placement=post,pre,deepnorm,sandwich",
     "# any checkpoint, by its own weights",
     "assay probe stability ./llama-folder --data my_texts/",
+    'assay probe rank ./llama-folder --text "some words"',
     "assay probe COMMAND --help",
 )
 
@@ -41,6 +43,9 @@ def front() -> None:
 
     Any model will do, described or loaded. Nothing is changed in it.
     """
+
+
+probe_rank.register(app)
 
 
 @app.command("stability", epilog=STABILITY_EXAMPLES, context_settings=SETTINGS)
