@@ -3,9 +3,9 @@
     python -m benchmarks.rank --json rank.json
 
 Contenders, interleaved, each on the same float32 patterns: `svdvals` a head (what a user writes), `svdvals` of all
-heads at once, and assay's `singular_values` (eigenvalues of A A^T in float64, a thread a head). Before timing, effective,
-stable and exact rank of all are compared with a float64 SVD: they must agree to 1e-4. `--grow` measures 4 lengths and
-the exponent of time against length (theory: 3 for large ones).
+heads at once, and assay's `singular_values` (eigenvalues of A A^T in float64, a thread a head). Before timing, the
+effective, stable and exact rank of some are compared with a float64 SVD: they must agree to 1e-4. `--grow` measures 4
+lengths and the exponent of time against length (theory: 3 for large ones).
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def main() -> None:
         print(f"{args.layers} x {args.heads} x {args.length}, {'causal' if causal else 'bidirectional'}")
         for name, taken in row["seconds"].items():
             ratio = row["times_faster"][name]
-            print(
-                f"  {name:18s} {taken['median']:7.3f} s   {ratio['median']:.2f} times [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-            )
+            spread = f"[{ratio['low']:.2f}, {ratio['high']:.2f}]"
+            print(f"  {name:18s} {taken['median']:7.3f} s   {ratio['median']:.2f} times {spread}", flush=True)
         print(f"  largest differences from float64: {row['differences']}")
     if args.grow:
         found["growth"] = growth()
