@@ -1,6 +1,6 @@
 """Norms forward and backward, as multiples of copying the same tensor, side by side in one process.
 
-    python benchmarks/norms.py --threads 1 --out norms.json
+    python -m benchmarks.norms --threads 1 --json norms.json
 
 Contenders: assay's fused norm, torch eager, torch.compile, and a copy into a tensor that exists. On a GPU also
 Liger-Kernel, where it is installed. Numbers are checked against float64 before anything is timed.
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor
 
 from assay.nn.kernels import native
 from assay.nn.kernels.norms import fused_norm
+from benchmarks.measure import machine, quartiles
 
 EPS, ALPHA = 1e-5, 2.5
 TARGETS = {"layernorm": 3.3, "rmsnorm": 3.3, "deepnorm": 5.0}
@@ -106,11 +105,6 @@ def check(kind: str, name: str, case: Case, inputs: list[Tensor], dy: Tensor, to
     return worst
 
 
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "low": low, "high": high}
-
-
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     kept = native.keep_memory() if args.keep else False
@@ -150,7 +144,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "shape": shape, "dtype": args.dtype, "device": device, "threads": args.threads, "torch": torch.__version__,
         "clock": clock.__name__, "rounds": args.rounds, "memory_kept": kept, "native": native.status(),
-        "load": os.getloadavg() if hasattr(os, "getloadavg") else None, "largest_error": errors,
+        "machine": machine(), "largest_error": errors,
         "seconds": {name: quartiles(values) | {"best": min(values)} for name, values in times.items()},
         "copies": copies, "targets": TARGETS, "traffic": TRAFFIC,
     }  # fmt: skip
@@ -166,11 +160,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found = measure(args)
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
     best = found["seconds"]["copy"]["best"]
     for name, row in found["copies"].items():
         goal = TARGETS.get(name.split("/")[0]) if name.endswith("/assay") else None
