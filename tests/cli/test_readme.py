@@ -37,15 +37,32 @@ def test_its_numbers_are_counted() -> None:
 
 
 def test_its_commands_and_options_are_there() -> None:
-    lines = re.findall(r"^assay (\w+)(.*)$", TEXT, re.MULTILINE)
-    assert {name for name, _ in lines} == set(COMMANDS)
+    lines = re.findall(r"^assay ([\w-]+)(.*)$", TEXT, re.MULTILINE)
+    assert {name for name, _ in lines} == set(COMMANDS), "the README has a line for every command, and no other"
     for name, rest in lines:
-        known = {option for parameter in load(name).params for option in parameter.opts}
+        command = load(name)
+        if hasattr(command, "commands"):  # a group: its own command is the first word
+            word = rest.split()[0]
+            assert word in command.commands, f"{name} {word}"
+            command = command.commands[word]
+        known = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[\w-]+", rest)) <= known, name
+
+
+def test_its_diff_table_and_presets_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    from assay.cli.main import main
+
+    lines = re.findall(r"^assay ((?:diff|table) .*)$", TEXT, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        with pytest.raises(SystemExit) as ended:
+            main(line.split())
+        assert not ended.value.code
+        assert capsys.readouterr().out
 
 
 def test_its_links_lead_somewhere() -> None:
     targets = set(re.findall(r"\]\((?!http)([^)]+)\)", TEXT))
-    assert {"docs/design.md", "docs/log.md"} <= targets
+    assert {"docs/design.md", "docs/log.md", "docs/models.md"} <= targets
     for target in targets:
         assert (ROOT / target).is_file(), target
