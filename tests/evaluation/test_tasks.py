@@ -1,5 +1,6 @@
 """Made tasks against their own arithmetic, labelled files, templates, and bad input."""
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -46,6 +47,26 @@ def test_made_items_are_right(name: str) -> None:
     assert generated_task(name, 120, seed=3) == task != generated_task(name, 120, seed=4)
     places = Counter(item.gold for item in task.items)
     assert len(places) == 4 and max(places.values()) < 60, "the right answer has no place of its own"
+
+
+@pytest.mark.parametrize("name", list(GENERATED))
+def test_whoever_does_not_read_the_prompt_is_right_a_quarter_of_the_time(name: str) -> None:
+    """Scorers of the choice alone: by a random weight for each word, by length, by the order of the alphabet."""
+    items = generated_task(name, 1600, part="train").items
+    items = tuple(i for i in items if i.group != "1 digit")  # sums under 3 have no room below them
+    weight = {w: hash_of(w) for i in items for c in i.choices for w in c.split()}
+
+    def words(choice: str) -> float:
+        return sum(weight[w] for w in choice.split())
+
+    scorers = {"words": words, "letters": lambda c: sum(hash_of(x) for x in c), "alphabet": lambda c: c}
+    for what, scorer in scorers.items():
+        right = sum(max(item.choices, key=scorer) == item.answer for item in items) / len(items)
+        assert abs(right - 0.25) < 4.5 * (0.25 * 0.75 / len(items)) ** 0.5, (what, right)
+
+
+def hash_of(word: str) -> float:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") / 2**32
 
 
 @pytest.mark.parametrize("name", list(GENERATED))

@@ -41,7 +41,6 @@ def run(
     """
     from assay.errors import UserError
     from assay.studies.six_pairs import load_study, plan_units, six_pairs
-    from assay.studies.vary import parse_vary
     from assay.training.text import load_text
 
     if out.is_file():
@@ -49,7 +48,7 @@ def run(
     spec = load_study(study)
     if form is not None:
         spec = spec.form(form)
-    fields = {name: list(v) if len(v) > 1 else v[0] for name, v in parse_vary(changes or []).items()}
+    fields = dict(map(_change, changes or []))
     if seeds is not None:
         fields["seeds"] = seeds
     spec = spec.with_(**fields) if fields else spec
@@ -74,3 +73,22 @@ def run(
     print(f"report  {out / 'report.html'}")
     if found["failures"]:
         raise typer.Exit(1)
+
+
+def _change(text: str) -> tuple[str, object]:
+    """A field and its value, read as in the file where it can be, else as plain text.
+
+    Raises:
+        UserError: not FIELD=VALUE.
+    """
+    import tomllib
+
+    from assay.errors import UserError
+
+    field, equals, value = text.partition("=")
+    if not equals or not field.strip():
+        raise UserError(f"--set {text}: not FIELD=VALUE.", "Write --set tokens=1000000.")
+    try:
+        return field.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return field.strip(), value

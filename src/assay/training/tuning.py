@@ -184,7 +184,7 @@ def _go(
 
     def measure() -> bool:
         """Held-out loss; whether it is the best so far."""
-        loss = sum(share * _loss(codec, pairs) for pairs, share in heldout)
+        loss = float(sum(share * _loss(codec, pairs) for pairs, share in heldout))
         better = loss < tuned.best_loss
         if better:
             tuned.best_loss, tuned.best_step = loss, tuned.step

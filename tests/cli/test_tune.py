@@ -1,0 +1,92 @@
+"""`assay tune` and `assay eval` as a user meets them: files made, numbers told, one message for a mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from assay.cli.main import app
+
+ROWS = "".join(f"{chr(97 + i % 26)} number {i},{'yes' if i % 26 < 8 else 'no'}\n" for i in range(120))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "t.csv").write_text("text,label\n" + ROWS)
+    fields = {"width": 16, "layers": 1, "attention": {"heads": 2}, "context": 128}
+    (tmp_path / "m.json").write_text(json.dumps(fields))
+    return tmp_path
+
+
+def call(*arguments: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+QUICK = ("--steps", "4", "--length", "64", "--tokenizer", "bytes")
+
+
+def test_tune_then_eval(here: Path) -> None:
+    told = json.loads(call("tune", "m.json", "--data", "t.csv", "--data", "copy", "--rates", "0.8,0.2", "--items", "40",
+                           "--test-items", "20", *QUICK, "--json"))  # fmt: skip
+    assert [row["task"] for row in told["tasks"]] == ["t", "copy"] and told["tuned"]["step"] == 4
+    page = (here / "tuned/report.html").read_text(encoding="utf-8")
+    assert "Macro F1" in page and "<svg" in page
+    told = json.loads(call("eval", "tuned/model", "--tasks", "t.csv,addition", "--items", "8", "--ends", "--json"))
+    assert [row["task"] for row in told["tasks"]] == ["t", "addition"]
+    assert told["tasks"][0]["accuracy"]["standard_error"] > 0 and told["tasks"][0]["items"] == 120
+    table = call("eval", "tuned/model", "--tasks", "copy", "--items", "8")
+    assert "copy" in table and "±" in table and (here / "eval/report.html").is_file()
+
+
+def test_a_curve_of_labels(here: Path) -> None:
+    call("tune", "m.json", "--data", "t.csv", *QUICK, "--out", "pre")
+    out = call("tune", "pre/model", "--data", "t.csv", "--labels", "4,16", "--seeds", "2", "--steps", "2", "--length",
+               "64", "--out", "curve")  # fmt: skip
+    assert "pretrained 16 labels accuracy" in " ".join(out.split())
+    data = json.loads((here / "curve/labels.json").read_text())
+    assert len(data["runs"]) == 8 and "<svg" in (here / "curve/report.html").read_text(encoding="utf-8")
+    out = call("tune", "m.json", "--data", "t.csv", "--labels", "4", "--seeds", "1", *QUICK)
+    assert "scratch" in out and "pretrained" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("tune", "m.json", "--data", "none.csv"), "none.csv: no such file"),
+        (("tune", "m.json", "--data", "coppy"), "Did you mean 'copy'"),
+        (("tune", "m.json", "--data", "t.csv", "--label", "stars"), "there is no column 'stars'"),
+        (("tune", "m.json", "--data", "t.csv", "--prompt", "{review}"), "has no column 'review'"),
+        (("tune", "m.json", "--data", "t.csv", "--name", "yes"), "not VALUE=WORD"),
+        (("tune", "m.json", "--data", "t.csv", "--rates", "1,2"), "2 rates for 1 tasks"),
+        (("tune", "m.json", "--data", "t.csv", "--labels", "a"), "not whole numbers"),
+        (("tune", "m.json", "--data", "t.csv", "--labels", "5000", "--tokenizer", "bytes"), "labels = 5000"),
+        (("tune", "tiny-encoder", "--data", "t.csv"), "writes no answers"),
+        (("tune", "m.json", "--data", "t.csv", "--length", "3", "--tokenizer", "bytes"), "the window is 3"),
+        (("eval", "m.json", "--tasks", "copy"), "has no weights to evaluate"),
+        (("eval", "no/where", "--tasks", ","), "names no task"),
+        (("six-pairs", "--form", "huge"), "form 'huge': not in this study"),
+        (("six-pairs", "--set", "tokns=3"), "Did you mean 'tokens'"),
+        (("six-pairs", "--set", "tokens"), "not FIELD=VALUE"),
+    ],
+)
+def test_mistakes_get_one_message(here: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert said in " ".join(done.output.split()), done.output
+
+
+def test_one_class(here: Path) -> None:
+    (here / "one.csv").write_text("text,label\na,x\nb,x\n")
+    done = CliRunner().invoke(app, ["tune", "m.json", "--data", "one.csv"])
+    assert done.exit_code == 2 and "the same answer, 'x'" in done.output
+
+
+def test_six_pairs_dry_run(here: Path) -> None:
+    (here / "text.txt").write_text("some words in a text, again and again. " * 600)
+    out = call("six-pairs", "--form", "quick", "--set", "data.source=text.txt", "--set", "seeds=1", "--dry-run")
+    assert len(out.strip().splitlines()) == 13 and "causal:causal_lm -> prefix:mlm" in out
