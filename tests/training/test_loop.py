@@ -68,7 +68,7 @@ def test_rows_after_the_checkpoint_of_a_killed_run_are_written_once(tiny: Tiny, 
 
 
 def test_a_run_learns_and_its_folder_says_everything(tiny: Tiny, tmp_path: Path) -> None:
-    run = tiny(steps=30, batch_size=8, optimizer={"learning_rate": 1e-2}, model={"dropout": 0.0})
+    run = tiny(steps=30, batch_size=8, optimizer={"learning_rate": 1e-2}, model={"dropout": 0.0, "init": {"std": 0.02}})
     rows: list[dict[str, Any]] = []
     result = train_run(run, RunFolder(tmp_path), progress=rows.append)
     folder = RunFolder.open(tmp_path)

@@ -31,7 +31,9 @@ def run(
     min_p: Annotated[
         float | None, typer.Option(metavar="P", help="With --sample: at least P times as likely as the likeliest.")
     ] = None,
-    repetition_penalty: Annotated[float, typer.Option(metavar="R", help="Above 1: say things less often.")] = 1.0,
+    repetition_penalty: Annotated[
+        float, typer.Option("--repeat-penalty", metavar="R", help="Above 1: say things less often.")
+    ] = 1.0,
     beams: Annotated[int, typer.Option(min=1, metavar="N", help="Beam search with so many hypotheses.")] = 1,
     stop: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text; may repeat.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --sample: of the draws.")] = None,
