@@ -173,3 +173,12 @@ def test_a_hint_goes_to_the_side_that_takes_it(tmp_path: Path) -> None:
 
 def test_what_is_no_source() -> None:
     assert "no preset, file or folder" in say("gpt2", "gpt-nothing-like-it", status=2)
+
+
+def test_train_takes_any_source(tmp_path: Path) -> None:
+    from assay.training.api import make_run
+
+    assert make_run("tiny", steps=1).model.name == preset("tiny").name
+    folder = checkpoint(tmp_path / "mine")
+    assert make_run(str(folder), steps=1).model.layers == 2
+    assert make_run(folder / "config.json", steps=1).model.width == 8
