@@ -15,8 +15,8 @@ from torch import Tensor, nn
 LEAST_ROWS = 32
 """Below this many rows a product is bound by reading the weights, and `F.linear` is as good."""
 
-LEAST_WEIGHT = 1 << 15
-"""Below this many weights both products are as good, and the plain one is called with less ado."""
+LEAST_WORK = 1 << 23
+"""Below this many multiply-adds both products are as good, and the plain one is called with less ado."""
 
 _LIBRARY = torch.library.Library("assay", "DEF")
 _LIBRARY.define("product(Tensor a, Tensor b) -> Tensor")
@@ -72,7 +72,7 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.numel() >= LEAST_ROWS * x.shape[-1]
         and x.dim() > 1
-        and weight.numel() >= LEAST_WEIGHT
+        and x.numel() * weight.shape[0] >= LEAST_WORK
         and AVAILABLE
         and not torch.is_autocast_enabled("cpu")
     )
