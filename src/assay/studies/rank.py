@@ -69,7 +69,7 @@ def subjects(
     Raises:
         UserError: a source that is none, or axes and ablations of a checkpoint.
     """
-    from assay.spec.source import resolve
+    from assay.published.source import resolve
 
     found: list[Subject] = []
     for source in sources:

@@ -11,9 +11,9 @@ from assay.errors import UserError
 from assay.generation.build import build
 from assay.generation.model import Model
 from assay.published.load import load
+from assay.published.source import resolve
 from assay.spec.data import TokenizerSpec
 from assay.spec.model import ModelSpec
-from assay.spec.source import resolve
 
 __all__ = ["fresh", "has_weights", "open_model", "with_tokens"]
 
