@@ -29,8 +29,9 @@ def run(
         str,
         typer.Option(
             metavar="T,T",
-            help="copy, reverse, lookup, addition, compose, continuation, labelled files, or names that "
-            "lm-evaluation-harness knows.",
+            show_default=False,
+            help="copy, reverse, lookup, addition, compose (the default), continuation, labelled files, or names "
+            "that lm-eval knows.",
         ),
     ] = "copy,reverse,lookup,addition,compose",
     items: Annotated[int, typer.Option(min=1, metavar="N", help="Items of a made task.")] = 200,
@@ -42,18 +43,18 @@ def run(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(metavar="COL|PATH", show_default=False, help="A file's text column; continuation: the text."),
+        typer.Option(metavar="COL", show_default=False, help="A file's text column; for continuation: a path to text."),
     ] = None,
     label: Annotated[str | None, typer.Option(metavar="COL", show_default=False, help="A file's label column.")] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", show_default=False, help="Columns in braces: '{text}\\nLabel:'.")
+        str | None, typer.Option(metavar="TEMPLATE", show_default=False, help="Columns in braces: '{text} Label:'.")
     ] = None,
     answer: Annotated[str | None, typer.Option(metavar="TEMPLATE", show_default=False, help="' {label}'.")] = None,
     names: Annotated[
         list[str] | None, typer.Option("--name", metavar="V=WORD", show_default=False, help="Call a label so.")
     ] = None,
     ends: Annotated[bool, typer.Option("--ends", help="The end token is part of an answer, as after tuning.")] = False,
-    written: Annotated[bool, typer.Option("--write/--no-write", help="Let it write answers to made tasks.")] = True,
+    written: Annotated[bool, typer.Option("--write/--choose", help="Let it write answers too, or only choose.")] = True,
     length: Annotated[
         int | None, typer.Option(min=2, metavar="N", show_default=False, help="Tokens of a window; the model's own.")
     ] = None,

@@ -16,9 +16,9 @@ from assay.errors import UserError
 COMMANDS = {
     "compare": "Train models that differ along chosen axes, at equal compute, and compare them.",
     "train": "Train one model on your text.",
-    "tune": "Tune a model on labelled data or on prompts and answers.",
-    "eval": "Measure a model on tasks: made ones, your own, or lm-evaluation-harness's.",
-    "six-pairs": "Six pairs of family and objective, zero-shot and tuned (Wang et al. 2022).",
+    "tune": "Tune a model on labelled data or on prompts and answers, with loss on the answer alone.",
+    "eval": "Measure a model on tasks: accuracy, F1, calibration, exact match, with standard errors.",
+    "six-pairs": "Pretrain six pairs of family and objective, measure them zero-shot and after multitask tuning.",
     "generate": "Let a model continue a prompt.",
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
     "diff": "Show in what two models differ.",

@@ -59,7 +59,9 @@ def run(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEMPLATE", rich_help_panel=DATA, show_default=False, help="'{text}\\nLabel:'."),
+        typer.Option(
+            metavar="TEMPLATE", rich_help_panel=DATA, show_default=False, help="Columns in braces: '{text} Label:'."
+        ),
     ] = None,
     answer: Annotated[
         str | None, typer.Option(metavar="TEMPLATE", rich_help_panel=DATA, show_default=False, help="' {label}'.")

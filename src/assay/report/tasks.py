@@ -148,7 +148,8 @@ def write_labels(folder: str | Path) -> Path:
             given.append(Line(arm, counts, curves))
         axes = ("Labels", name)
         drawn = lines(given, axes, f"{name} against the number of labels, by the weights at the start", log_x=True)
-        section.draw(drawn, f"Mean over seeds, 95% bands from three seeds on. {data['rule']}")
+        rule = f" {data['rule']}" if measure == "accuracy" else ""
+        section.draw(drawn, f"Mean over seeds, 95% bands (Student t) from three seeds on.{rule}")
         points = [[p["arm"], str(p["labels"]), str(p["n"]), value(p[measure])] for p in data["points"]]
         section.tables.append(Table(["Weights", "Labels", "Seeds", name], points))
         sections.append(section)
