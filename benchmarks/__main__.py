@@ -15,6 +15,10 @@ SUITE = {
     "training-11M": ["benchmarks.training", "--size", "11M", "--seconds", "{seconds}", "--json", "{json}"],
     "training-1.3M": ["benchmarks.training", "--size", "1.3M", "--seconds", "{seconds}", "--json", "{json}"],
     "decode": ["benchmarks.decode", "--json", "{json}"],
+    "norms": ["benchmarks.norms", "--threads", "1", "--json", "{json}"],
+    "objectives": ["benchmarks.objectives", "--out", "{json}"],
+    "depth": ["benchmarks.depth", "--seconds", "{seconds}", "--json", "{json}"],
+    "rank": ["benchmarks.rank", "--seconds", "{seconds}", "--json", "{json}"],
 }
 """Name to module and arguments; `{json}` is where the result goes."""
 
