@@ -29,7 +29,7 @@ from assay.training.accounting import FlopMeter
 from assay.training.setup import make_loader
 from assay.training.text import Text, load_text, resolve
 
-__all__ = ["FILE", "PUBLISHED", "Unit", "plan_units", "six_pairs", "study_file"]
+__all__ = ["FILE", "PUBLISHED", "Unit", "flops_to", "load_study", "plan_units", "six_pairs", "study_file", "summarise"]
 
 FILE = "results.json"
 PUBLISHED = {

@@ -27,7 +27,7 @@ from assay.training.loop import Training
 from assay.training.text import Text, load_text
 from assay.training.tuning import Part, tune
 
-__all__ = ["RESULT", "PairTraining", "do_unit", "prepare_worker", "work"]
+__all__ = ["RESULT", "PairTraining", "do_unit", "prepare_worker", "test_tasks", "work"]
 
 RESULT = "pair.json"
 """In the run's folder: what the unit measured."""
