@@ -241,6 +241,5 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     return found | {"machine": measure.machine()}
 
 
-
 if __name__ == "__main__":
     main()

@@ -166,7 +166,6 @@ class Block(nn.Module):
             x = norm(x)
         return x if scale is None else x * scale
 
-
     def _through_sum(self, slot: str, waiting: Sum, *, keep: bool) -> tuple[Tensor, Tensor]:
         """(the sum through the slot, the sum); the second is not to be used unless `keep`."""
         norm, add = getattr(self, slot, None) if slot else None, waiting.add

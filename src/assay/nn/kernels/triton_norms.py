@@ -14,6 +14,7 @@ from torch import Tensor
 
 __all__ = ["backward", "forward"]
 
+
 @triton.jit
 def _forward_kernel(  # type: ignore[no-untyped-def]
     x, add, alpha, gain, shift, y, total, mean, rstd, n, eps,
