@@ -92,6 +92,17 @@ def test_a_whole_study(study: SixPairs, tmp_path: Path) -> None:
     )
 
 
+def test_ranks_are_told_only_where_chance_is_beaten() -> None:
+    from assay.report.six_pairs import _above, _rank
+
+    order = [{"pair": "causal:mlm", "value": 0.4}, {"pair": "prefix:mlm", "value": 0.3, "high": -0.05}]
+    rank = {"equal": "tokens", "stage": "zero", "order": order, "clear": True}
+    for low, said in ((0.3, "causal, masked LM 0.400, ahead of all others"), (0.2, "no rank"), (None, "no rank")):
+        measures = {"zero": {"value": 0.4, "low": low}, "zero_chance": {"value": 0.25}}
+        data = {"rows": [{"equal": "tokens", "measures": measures}, {"equal": "flops", "measures": measures}]}
+        assert said in _rank(rank, _above(data, rank))
+
+
 def test_flops_to_a_loss() -> None:
     curve = [[0.0, 5.0], [10.0, 3.0], [20.0, 2.0]]
     assert flops_to(curve, 4.0) == 5.0 and flops_to(curve, 2.5) == 15.0 and flops_to(curve, 5.0) == 0.0

@@ -34,7 +34,10 @@ def write_six_pairs(folder: str | Path) -> Path:
         path,
         title="Six pairs of family and objective",
         kicker=f"assay six-pairs · {data['provenance']['time'][:10]}",
-        finding=[*map(_rank, data["ranks"]), *(_saved(entry) for entry in data["adaptations"])],
+        finding=[
+            *(_rank(rank, _above(data, rank)) for rank in data["ranks"]),
+            *(_saved(entry) for entry in data["adaptations"]),
+        ],
         said=[
             "Wang et al. 2022 at 4.8 and 11 billion parameters: zero-shot, the causal decoder with causal LM first "
             f"({data['published']['zero']['causal:causal_lm']} on average); tuned, {data['published']['tuned']}.",
@@ -89,10 +92,26 @@ def _by_equal(data: dict[str, Any], equal: str) -> Section:
     return section
 
 
-def _rank(rank: dict[str, Any]) -> str:
+def _above(data: dict[str, Any], rank: dict[str, Any]) -> int:
+    """Pairs whose interval over seeds lies above chance: among others, ranks mean nothing."""
+    chance = "zero_chance" if rank["stage"] == "zero" else "tuned_chance"
+    count = 0
+    for row in data["rows"]:
+        found = row["measures"].get(rank["stage"])
+        if row["equal"] == rank["equal"] and found and found["low"] is not None:
+            count += found["low"] > row["measures"][chance]["value"]
+    return count
+
+
+def _rank(rank: dict[str, Any], above: int) -> str:
     order = rank["order"]
     if not order:
         return f"Equal {rank['equal']}, {STAGES[rank['stage']]}: no run finished."
+    if not above:
+        return (
+            f"Equal {rank['equal']}, {STAGES[rank['stage']]}: no pair is above chance beyond its interval, so there is "
+            "no rank."
+        )
     best = f"{pair_name(order[0]['pair'])} {order[0]['value']:.3f}"
     if rank["clear"]:
         verdict = "ahead of all others"
