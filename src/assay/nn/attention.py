@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.nn.hooks import Tap, touch
+from assay.nn.kernels.attention import short_attention, why_not
 from assay.nn.kernels.linear import Linear
 from assay.nn.masks import Visible
 from assay.nn.norms import Norm
@@ -127,7 +128,10 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, see: Visible, scale: float, dropout: float) -> Float[Tensor, "b h q d"]:
-    """softmax(q k^T scale + bias) v by torch's fused kernel."""
+    """softmax(q k^T scale + bias) v by torch's fused kernel, or ours where rows are short."""
+    if not dropout and why_not(q, k, v, see.bias) is None:
+        out = short_attention(q, k, v, see.bias, see.causal, scale)
+        return out if see.empty is None else out.masked_fill(see.empty, 0.0)
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=see.bias, dropout_p=dropout, is_causal=see.causal, scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],

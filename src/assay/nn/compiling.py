@@ -10,6 +10,7 @@ import shutil
 
 import torch
 
+from assay.nn.kernels import attention
 from assay.nn.loss import chunk_loss
 from assay.nn.stack import Group
 from assay.nn.transformer import Transformer
@@ -28,6 +29,7 @@ def compile_blocks(model: Transformer) -> str | None:
     reason = cannot_compile(str(next(model.parameters()).device))
     if reason is not None:
         return reason
+    attention.NATIVE.load()  # so that blocks are traced with it
     for stack in (model.encoder, model.decoder):
         if stack is None:
             continue
