@@ -178,3 +178,9 @@ def test_one_pool_of_threads() -> None:
     loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
     assert len(loaded) == 1, loaded
     assert native.status()["norms.c"] == "ok"
+
+
+def test_keeping_memory_says_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.keep_memory() == (native.platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(native.platform, "libc_ver", lambda: ("", ""))
+    assert not native.keep_memory()

@@ -13,6 +13,7 @@ from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation, continuation
 from assay.nn import build
 from assay.nn.compiling import compile_blocks
+from assay.nn.kernels.native import keep_memory
 from assay.nn.transformer import Transformer
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
@@ -110,6 +111,8 @@ class Training:
         self.warmup = warmup_share(run.train.schedule, self._share(first))
         begin(folder, run.hash, self.run, text, command)
         self.dtype = run.train.dtype or default_dtype(device)
+        if not device.startswith("cuda"):
+            keep_memory()
         self.model: Transformer = build(self.run.model, seed=run.seed, device=device)
         self.model.train()
         for stack in (self.model.encoder, self.model.decoder):
