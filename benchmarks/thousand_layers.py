@@ -1,6 +1,6 @@
 """A decoder of 1,000 layers (2,000 sublayers) under DeepNorm, trained until it knows far more than bytes' frequencies.
 
-    python -m benchmarks.thousand_layers --out runs/thousand --steps 1500   # not run whole yet; 3.7 s a step, one thread
+    python -m benchmarks.thousand_layers --out runs/thousand --steps 1500   # not run whole yet; 3.7 s a step
     python -m benchmarks.thousand_layers --out runs/try --steps 30         # does it run, and does the loss fall
 
 The run is an ordinary run folder: interrupted, it goes on where it was. At the end the loss stands beside the entropy
