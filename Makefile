@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 TEST_WORKERS ?= 2
 ARGS ?=
 
@@ -28,10 +29,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/assay compare --out demo $(ARGS)
 
-test: setup
+# Adapters to packages that assay can do without (peft, lm-eval) are tested with them, and only then installed.
+$(EXTRAS): $(STAMP) requirements-extras.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock -r requirements-extras.lock
+	@touch $@
+
+test: $(EXTRAS)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(ARGS)
 
-quick: setup
+quick: $(EXTRAS)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 lint: setup
@@ -57,6 +63,8 @@ real: setup
 lock:
 	$(BIN)/python tools/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	$(BIN)/python tools/lock.py extras > requirements-extras.lock.new
+	mv requirements-extras.lock.new requirements-extras.lock
 
 clean:
 	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,8 +2,10 @@
 
 It follows the installed packages' own metadata from pyproject.toml's dependencies, the `test` and `lint`
 groups and the build backend, so that other things in the environment (the benchmarks' peers) stay out.
+With `extras` it prints what the `extras` group needs beyond that.
 
 Usage: .venv/bin/python tools/lock.py > requirements.lock
+       .venv/bin/python tools/lock.py extras > requirements-extras.lock
 """
 
 import re
@@ -55,8 +57,13 @@ def closure(requirements: list[str]) -> dict[str, str]:
 def main() -> None:
     """Write the lock file to standard output."""
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    sys.stdout.write("# Written by tools/lock.py (make lock). Runtime, tests, lint and the build backend.\n")
-    for name, version in sorted(closure(roots(project)).items()):
+    locked, said = closure(roots(project)), "Runtime, tests, lint and the build backend"
+    if sys.argv[1:] == ["extras"]:
+        more = closure(project["dependency-groups"]["extras"])
+        locked = {name: version for name, version in more.items() if name not in locked}
+        said = "What the tests of optional adapters need beside requirements.lock"
+    sys.stdout.write(f"# Written by tools/lock.py (make lock). {said}.\n")
+    for name, version in sorted(locked.items()):
         marker = f" ; {MARKERS[name]}" if name in MARKERS else ""
         sys.stdout.write(f"{name}=={version}{marker}\n")
 
