@@ -10,12 +10,12 @@ from tests.nn.common import close, tokens
 from assay.generation.cache import Cache
 from assay.generation.decoding import Decoding
 from assay.generation.model import Model
-from assay.generation.native.library import library
+from assay.generation.native.library import STEP
 from assay.generation.plan import Plan, plan_answer, plan_prompt
 from assay.generation.visibility import memory_mask
 from assay.spec.masks import Causal, Mask
 
-needs_compiler = pytest.mark.skipif(library()[0] is None, reason=f"no native step: {library()[1]}")
+needs_compiler = pytest.mark.skipif(STEP.load() is None, reason=f"no native step: {STEP.reason}")
 NEW = 12
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,18 +168,24 @@ def test_a_corrupt_cache_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_
     good = entry.read_bytes()
     entry.write_bytes(good[: len(good) // 2])
     assert library().load() is not None
-    assert entry.read_bytes()[:64] == good[:64] or len(entry.read_bytes()) > len(good) // 2
+    assert len(entry.read_bytes()) > len(good) // 2, "the damaged file was replaced"
 
 
 @NEEDS_C
 def test_one_pool_of_threads() -> None:
-    """The kernel runs on the OpenMP runtime that torch loaded, not on a second one."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or not norms.NATIVE.threads:
+    """The kernel runs on the OpenMP runtime that torch loaded, not on a second one.
+
+    In a process of its own: other packages in this one bring runtimes along.
+    """
+    if not Path("/proc/self/maps").exists() or not norms.NATIVE.threads:
         pytest.skip("no /proc or no OpenMP")
-    loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
-    assert len(loaded) == 1, loaded
-    assert native.status()["norms.c"] == "ok"
+    code = (
+        "from assay.nn.kernels import native, norms\nassert norms.NATIVE.load() is not None\n"
+        "lines = open('/proc/self/maps').read().splitlines()\n"
+        "print(len({line.split()[-1] for line in lines if 'libgomp' in line}), native.status()['norms.c'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "ok"], done.stderr
 
 
 def test_keeping_memory_says_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:

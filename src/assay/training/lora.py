@@ -41,7 +41,9 @@ def add_lora(net: Transformer, rank: int, alpha: float, targets: Sequence[str], 
             f"targets: no module is called {unknown[0] if unknown else ''!r}.",
             f"Give some of {', '.join(sorted(names))}.",
         )
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0, bias="none")
+    # peft's annotation asks for a whole alpha; its arithmetic takes any.
+    scale: dict[str, Any] = {"r": rank, "lora_alpha": alpha}
+    config = LoraConfig(**scale, target_modules=list(targets), lora_dropout=0.0, bias="none")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, net)

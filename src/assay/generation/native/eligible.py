@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from assay.generation.cache import Cache
-from assay.generation.native.library import library
+from assay.generation.native.library import STEP
 from assay.generation.plan import Plan, last_row
 from assay.nn.attention import Attention
 from assay.nn.block import Block
@@ -35,7 +35,7 @@ def why_not(net: Transformer, plan: Plan, cache: Cache | None, new: int) -> str 
     if plan.memory_mask is not None and plan.memory_mask.facts.key_mask is not None:
         return "the encoder's input is padded"
     found = unknown(net)
-    return found or library()[1] or None
+    return found or (STEP.reason if STEP.load() is None else None)
 
 
 def unknown(net: Transformer) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.generation.cache import Cache, KeyValues, Memory
-from assay.generation.native.library import Op, library
+from assay.generation.native.library import STEP, Op
 from assay.generation.plan import Plan
 from assay.nn.attention import Attention
 from assay.nn.block import Block
@@ -68,8 +68,8 @@ class Program:
             self.close()
 
     def _start(self) -> None:
-        loaded, reason = library()
-        assert loaded is not None, reason
+        loaded = STEP.load()
+        assert loaded is not None, STEP.reason
         self._library = loaded
         self._own = [kept for entry in self._cache.layers if isinstance(kept := entry["attention"], KeyValues)]
         self._array = (Op * len(self._ops))(*self._ops)

@@ -1,6 +1,6 @@
 """C kernels, compiled at first use by the system's compiler and kept in the cache; without one, eager torch serves.
 
-A source file lies beside this module. What is compiled is kept under the hash of source, flags, compiler and
+A source file lies in the package that uses it. What is compiled is kept under the hash of source, flags, compiler and
 processor, believed only where its checksum holds, and used only after its results on a small input have been
 compared with eager's. The OpenMP runtime is the one that torch has loaded, so that there is one pool of threads.
 """
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -42,9 +42,21 @@ def status() -> dict[str, str]:
 class Library:
     """One C source; `load()` compiles, loads and checks it once a process."""
 
-    def __init__(self, source: str, check: Callable[[ctypes.CDLL], None]) -> None:
-        """Args: source: file name beside this module; check: sets signatures and raises where results are wrong."""
+    def __init__(
+        self,
+        source: str,
+        check: Callable[[ctypes.CDLL], None],
+        *,
+        package: str = "assay.nn.kernels",
+        flags: Sequence[str] = FLAGS,
+        openmp: bool = True,
+    ) -> None:
+        """Args: source: file name in `package`; check: sets signatures and raises where results are wrong.
+
+        flags: for the compiler; openmp: the source has parallel loops (else it brings its threads, or has none).
+        """
         self.source, self.check = source, check
+        self.package, self.flags, self.openmp = package, tuple(flags), openmp
         self.tried, self.reason = False, ""
         self.handle: ctypes.CDLL | None = None
         self.threads = False
@@ -69,14 +81,14 @@ class Library:
         )
         if os.name != "posix" or not compiler:
             return None, "no C compiler found; install gcc"
-        code = files("assay.nn.kernels").joinpath(self.source).read_text(encoding="utf-8")
+        code = files(self.package).joinpath(self.source).read_text(encoding="utf-8")
         reason = ""
-        for command, link in _commands(compiler):
+        for command, link in _commands([*compiler, *self.flags], self.openmp):
             key = hashlib.sha256(repr((code, command, bool(link), _processor())).encode()).hexdigest()[:32]
             try:
                 binary = cached_bytes("native", key, partial(_compile, command, link, code))
                 handle = _open(binary)
-                self.threads = bool(handle.openmp())
+                self.threads = self.openmp and bool(handle.openmp())
                 self.check(handle)
             except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
                 reason = f"{type(error).__name__}: {error}"
@@ -85,15 +97,15 @@ class Library:
         return None, f"{compiler[0]}: {reason}"[:300]
 
 
-def _commands(compiler: list[str]) -> list[tuple[list[str], list[str]]]:
+def _commands(compiler: list[str], openmp: bool) -> list[tuple[list[str], list[str]]]:
     """(compile command, what to link) to try in order: with threads before without, native before generic."""
     machine = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    runtime = _openmp_of_torch()
+    runtime = _openmp_of_torch() if openmp else None
     tries = []
     for native in dict.fromkeys((NATIVE.get(machine, ()), ())):
         if runtime:
-            tries.append(([*compiler, *FLAGS, *native, "-fopenmp"], [runtime]))
-        tries.append(([*compiler, *FLAGS, *native], []))
+            tries.append(([*compiler, *native, "-fopenmp"], [runtime]))
+        tries.append(([*compiler, *native], []))
     return tries
 
 
@@ -120,7 +132,7 @@ def _compile(command: list[str], link: list[str], code: str) -> bytes:
         # Linked apart from compiling: with -fopenmp the linker would take the system's runtime, a second pool.
         steps = [
             [*(part for part in command if part != "-shared"), "-c", source, "-o", thing],
-            [*(part for part in command if part != "-fopenmp"), thing, *link, "-o", out, "-lm"],
+            [*(part for part in command if part != "-fopenmp"), thing, *link, "-o", out, "-lm", "-lpthread"],
         ]
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True, timeout=120, check=False)
