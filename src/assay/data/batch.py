@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.objectives.base import Example, Ints, Lengths, Vocabulary
-from assay.objectives.draws import within
+from assay.objectives.draws import offsets, within
 from assay.objectives.ragged import Examples
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument
 
@@ -86,21 +86,16 @@ class _Side:
 
     def __init__(self, lengths: Ints, counts: Ints, room: int) -> None:
         """Args: lengths: of each example; counts: examples of each row; room: positions of a row."""
-        number = within(counts)
-        row = np.repeat(np.arange(len(counts)), counts)
-        ends = np.cumsum(lengths)
-        first = (ends - lengths)[np.cumsum(counts) - counts] if len(lengths) else ends
-        begin = ends - lengths - np.repeat(first, counts)  # in the row
-        assert not len(lengths) or (begin + lengths).max() <= room, "the examples of a row are longer than the row"
-        self.shape = (len(counts), room)
+        taken = np.diff(offsets(lengths)[offsets(counts)])
+        assert not len(taken) or taken.max() <= room, "the examples of a row are longer than the row"
+        self.filled = np.arange(room) < taken[:, None]
         self.counting = within(lengths)
-        self.where = np.repeat(row * room + begin, lengths) + self.counting
-        self.documents = self.put(np.repeat(number + 1, lengths), 0)
+        self.documents = self.put(np.repeat(within(counts) + 1, lengths), 0)
 
     def put(self, values: NDArray, fill: int) -> NDArray:
         """[rows, room] the examples' values, `fill` where there are none."""
-        table = np.full(self.shape, fill, dtype=values.dtype)
-        table.reshape(-1)[self.where] = values
+        table = np.full(self.filled.shape, fill, dtype=values.dtype)
+        table[self.filled] = values
         return table
 
     def positions(self, given: Ints | None) -> Ints:

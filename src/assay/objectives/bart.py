@@ -103,14 +103,11 @@ class Bart(Made):
         """Damaged texts, and the texts."""
         v = self.vocabulary
         noised, lengths = self._noised(texts)
-        end = int(v.eos is not None)
-        one = np.zeros_like(lengths)
-        results = []
-        for tokens, sizes in ((noised, lengths), (texts.tokens, texts.lengths)):
-            pool = Pool(tokens, v)
-            starts, stretch, totals = compose(one, [(offsets(sizes)[:-1], sizes)], [], [(pool[v.eos], end)])
-            results += [gather(pool.tokens, starts, stretch), totals]
-        return arrange(self.family, v, *results)
+        pool, none = Pool(np.concatenate([noised, texts.tokens]), v), np.zeros_like(lengths)
+        end = (pool[v.eos], int(v.eos is not None))
+        inputs = compose(none, [(offsets(lengths)[:-1], lengths)], [], [end])
+        targets = compose(none, [(len(noised) + texts.offsets[:-1], texts.lengths)], [], [end])
+        return arrange(self.family, v, pool, inputs, targets)
 
     def _noised(self, texts: Texts) -> tuple[Ints, Ints]:
         """The damaged texts side by side and their lengths."""

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import override
 
 from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
-from assay.objectives.ragged import Examples, Pool, Segment, Texts, compose, gather, one_stack
+from assay.objectives.ragged import Examples, Pool, Segment, Texts, compose, one_stack
 
 __all__ = ["CausalLM"]
 
@@ -38,8 +38,7 @@ class CausalLM(Made):
         lead: list[Segment] = [(pool[v.bos], int(v.bos is not None)), (texts.offsets[:-1], texts.lengths)]
         tail: list[Segment] = [(pool[v.eos], texts.ends & (v.eos is not None))]
         none = np.zeros(len(texts), dtype=np.int64)
-        starts, lengths, totals = compose(none, lead, [], tail)
-        return one_stack(gather(pool.tokens, starts, lengths), totals, none, none)
+        return one_stack(pool.tokens, compose(none, lead, [], tail), none, none)
 
     def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens that fill `capacity.inputs` positions."""

@@ -26,7 +26,7 @@ from assay.objectives.bart import shuffled
 from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
 from assay.objectives.draws import draws, offsets, subsets, within
 from assay.objectives.poisson import most_spans, spans_covering
-from assay.objectives.ragged import Examples, Pool, Segment, Texts, compose, gather
+from assay.objectives.ragged import Examples, Pool, Segment, Texts, compose
 
 __all__ = ["GLM"]
 
@@ -131,8 +131,8 @@ class GLM(Made):
     def _rows(
         pool: Pool, counts: Ints, lead: list[Segment], body: list[Segment], tail: list[Segment]
     ) -> tuple[Ints, Ints]:
-        starts, lengths, totals = compose(counts, lead, body, tail)
-        return gather(pool.tokens, starts, lengths), totals
+        found = compose(counts, lead, body, tail)
+        return found.of(pool.tokens), found.totals
 
     def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens of the longest text that always fits, with [MASK] (mode 0) or [gMASK] (mode 1)."""

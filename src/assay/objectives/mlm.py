@@ -21,7 +21,7 @@ from typing_extensions import override
 from assay.objectives.bart import shuffled
 from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
 from assay.objectives.draws import offsets, owners, subsets
-from assay.objectives.ragged import Examples, Pool, Texts, compose, gather
+from assay.objectives.ragged import Examples, Pool, Texts, compose
 
 __all__ = ["MLM"]
 
@@ -78,8 +78,7 @@ class MLM(Made):
         for tokens in (shown, texts.tokens):
             pool = Pool(tokens, v)
             row = (texts.offsets[:-1], texts.lengths)
-            starts, lengths, _ = compose(none, [(pool[v.bos], begin), row], [], [(pool[v.eos], end)])
-            rows.append(gather(pool.tokens, starts, lengths))
+            rows.append(compose(none, [(pool[v.bos], begin), row], [], [(pool[v.eos], end)]).of(pool.tokens))
         weights = np.zeros(len(rows[0]), dtype=np.float32)
         weights[where + np.repeat(offsets(totals)[:-1] - texts.offsets[:-1] + begin, counts)] = 1
         return Examples(rows[0], totals, rows[1], weights, none)

@@ -18,7 +18,7 @@ import numpy as np
 from typing_extensions import override
 
 from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary, uniforms
-from assay.objectives.ragged import Examples, Pool, Texts, arrange, compose, gather
+from assay.objectives.ragged import Examples, Pool, Texts, arrange, compose
 
 __all__ = ["PrefixLM"]
 
@@ -46,13 +46,11 @@ class PrefixLM(Made):
         """The prefix is seen, the rest predicted, its first token by the prefix's last (or the decoder start)."""
         v = self.vocabulary
         split = self.splits(texts.lengths, texts.documents, seed=texts.seed, epoch=texts.epoch)
-        begin = texts.offsets[:-1]
-        inputs = gather(texts.tokens, begin, split)
-        pool = Pool(texts.tokens, v)
-        rest = (begin + split, texts.lengths - split)
+        begin, none, pool = texts.offsets[:-1], np.zeros_like(split), Pool(texts.tokens, v)
         end = (pool[v.eos], texts.ends & (v.eos is not None))
-        starts, lengths, totals = compose(np.zeros_like(split), [rest], [], [end])
-        return arrange(self.family, v, inputs, split, gather(pool.tokens, starts, lengths), totals)
+        inputs = compose(none, [(begin, split)], [], [])
+        targets = compose(none, [(begin + split, texts.lengths - split)], [], [end])
+        return arrange(self.family, v, pool, inputs, targets)
 
     def raw_length(self, capacity: Lengths, *, ends: bool = False, mode: int = 0) -> int:
         """Raw tokens of the longest piece that fits at any split.

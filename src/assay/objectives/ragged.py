@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from assay.objectives.base import Example, Ints, Key, Vocabulary
 from assay.objectives.draws import Draws, draws, offsets, within
 
-__all__ = ["Examples", "Pool", "Texts", "arrange", "compose", "gather", "one_stack"]
+__all__ = ["Examples", "Pool", "Stretches", "Texts", "arrange", "compose", "gather", "one_stack"]
 
 Flags = NDArray[np.bool_]
 
@@ -173,9 +173,34 @@ Segment = tuple[ArrayLike, ArrayLike]
 """Where segments begin in the pool and how long they are: one each of a text, or of a span; numbers serve all."""
 
 
-def compose(
-    spans: Ints, lead: Sequence[Segment], body: Sequence[Segment], tail: Sequence[Segment]
-) -> tuple[Ints, Ints, Ints]:
+class Stretches(NamedTuple):
+    """Outputs that are not yet copied: the stretches of a pool that each of them is made of."""
+
+    starts: Ints
+    """[sum of counts] where each begins in the pool."""
+    lengths: Ints
+    """[sum of counts] its tokens."""
+    counts: Ints
+    """[n] stretches of each output, at least 1."""
+    totals: Ints
+    """[n] tokens of each output."""
+
+    def of(self, pool: NDArray[Any]) -> NDArray[Any]:
+        """[sum of totals] the outputs side by side."""
+        return gather(pool, self.starts, self.lengths)
+
+    def then(self, other: Stretches) -> Stretches:
+        """Each output followed by the other of the same place."""
+        mine = np.arange(len(self.starts)) + np.repeat(offsets(other.counts)[:-1], self.counts)
+        its = np.arange(len(other.starts)) + np.repeat(offsets(self.counts)[1:], other.counts)
+        starts = np.empty(len(mine) + len(its), dtype=np.int64)
+        lengths = np.empty_like(starts)
+        starts[mine], starts[its] = self.starts, other.starts
+        lengths[mine], lengths[its] = self.lengths, other.lengths
+        return Stretches(starts, lengths, self.counts + other.counts, self.totals + other.totals)
+
+
+def compose(spans: Ints, lead: Sequence[Segment], body: Sequence[Segment], tail: Sequence[Segment]) -> Stretches:
     """The segments of every output in order: its lead, its body once for each span, its tail.
 
     Args:
@@ -184,7 +209,7 @@ def compose(
         body: per span, flat over all outputs.
 
     Returns:
-        (starts, lengths) of all segments, and [n] tokens of each output. Each output has a segment.
+        The stretches of all outputs, of which each has one.
     """
     fixed, per = len(lead) + len(tail), len(body)
     counts = spans * per + fixed
@@ -200,7 +225,8 @@ def compose(
     for index, (start, length) in enumerate(tail):
         at = begin[1:] - len(tail) + index
         starts[at], lengths[at] = start, length
-    return starts, lengths, np.add.reduceat(lengths, begin[:-1]) if len(spans) else spans
+    totals = np.add.reduceat(lengths, begin[:-1]) if len(spans) else spans
+    return Stretches(starts, lengths, counts, totals)
 
 
 def gather(pool: NDArray[Any], starts: Ints, lengths: Ints) -> NDArray[Any]:
@@ -211,55 +237,51 @@ def gather(pool: NDArray[Any], starts: Ints, lengths: Ints) -> NDArray[Any]:
     return pool.take(index)
 
 
-def one_stack(
-    sequence: Ints, lengths: Ints, first: Ints, prefix: Ints, positions: Ints | None = None
-) -> Examples:  # fmt: skip
+def one_stack(pool: NDArray[Any], sequences: Stretches, first: Ints, prefix: Ints) -> Examples:
     """Examples of one stack from whole sequences: place i predicts token i + 1, counting from place `first` on.
 
     Args:
-        sequence: [total] the sequences side by side.
-        lengths: [n] of each, at least 1.
+        pool: what the sequences are made of.
+        sequences: of n examples, each of at least one token.
         first: [n] the first place that has a target.
         prefix: [n] leading places that see each other whole.
     """
-    ends = np.cumsum(lengths)
-    keep = np.ones(len(sequence), dtype=bool)
-    keep[ends - 1] = False
-    inputs = sequence[keep]
-    keep[ends - 1] = True
-    keep[ends - lengths] = False
-    shorter = lengths - 1
+    starts, lengths, counts, totals = sequences
+    last = np.cumsum(counts) - 1
+    while (empty := lengths[last] == 0).any():
+        last = last - empty
+    # A sequence's last token is no input, and the first no target: what is between is copied once and shifted.
+    final = pool[starts[last] + lengths[last] - 1]
+    shorter, lengths = totals - 1, lengths.copy()
+    lengths[last] -= 1
+    inputs = gather(pool, starts, lengths)
+    targets = np.empty_like(inputs)
+    targets[:-1] = inputs[1:]
+    some = shorter > 0
+    targets[np.cumsum(shorter)[some] - 1] = final[some]
     weights = np.ones(len(inputs), dtype=np.float32)
     if first.any():
         weights[within(shorter) < np.repeat(first, shorter)] = 0
-    return Examples(inputs, shorter, sequence[keep], weights, prefix, positions=positions)
+    return Examples(inputs, shorter, targets, weights, prefix)
 
 
-def arrange(
-    family: str, vocabulary: Vocabulary, inputs: Ints, input_lengths: Ints, targets: Ints, target_lengths: Ints
-) -> Examples:
-    """Examples from what is read and what is predicted.
+def arrange(family: str, vocabulary: Vocabulary, pool: Pool, inputs: Stretches, targets: Stretches) -> Examples:
+    """Examples from what is read and what is predicted, at least one token each.
 
     An encoder-decoder reads the one in its encoder and predicts the other in its decoder. One stack reads both in
     a row behind the begin token and predicts the second; in a prefix decoder the first is the prefix.
-
-    Args:
-        inputs, targets: all side by side.
-        input_lengths, target_lengths: [n] of each, at least 1.
     """
     if family == "encoder_decoder":
         assert vocabulary.decoder_start is not None
-        return _two_stacks(inputs, input_lengths, targets, target_lengths, vocabulary.decoder_start)
-    begin = int(vocabulary.bos is not None)
-    pool = np.concatenate([inputs, targets, [vocabulary.bos if begin else 0]])
-    starts = np.empty((len(input_lengths), 3), dtype=np.int64)
-    lengths = np.empty_like(starts)
-    starts[:, 0], lengths[:, 0] = len(pool) - 1, begin
-    starts[:, 1], lengths[:, 1] = offsets(input_lengths)[:-1], input_lengths
-    starts[:, 2], lengths[:, 2] = len(inputs) + offsets(target_lengths)[:-1], target_lengths
-    seen = input_lengths + begin
-    sequence = gather(pool, starts.reshape(-1), lengths.reshape(-1))
-    return one_stack(sequence, lengths.sum(1), seen - 1, seen if family == "prefix" else np.zeros_like(seen))
+        return _two_stacks(
+            inputs.of(pool.tokens), inputs.totals, targets.of(pool.tokens), targets.totals, vocabulary.decoder_start
+        )  # fmt: skip
+    if vocabulary.bos is not None:
+        inputs = compose(np.zeros_like(inputs.totals), [(pool[vocabulary.bos], 1)], [], []).then(inputs)
+    seen = inputs.totals
+    return one_stack(
+        pool.tokens, inputs.then(targets), seen - 1, seen if family == "prefix" else np.zeros_like(seen)
+    )  # fmt: skip
 
 
 def _two_stacks(

@@ -22,7 +22,7 @@ from typing_extensions import override
 from assay.errors import UserError
 from assay.objectives.base import Ints, Lengths, Made, Sizes, Vocabulary
 from assay.objectives.draws import Draws, subsets, within
-from assay.objectives.ragged import Examples, Pool, Segment, Texts, arrange, compose, gather
+from assay.objectives.ragged import Examples, Pool, Segment, Stretches, Texts, arrange, compose
 
 __all__ = ["SpanCorruption", "corrupted", "cuts", "noise_counts", "segmentations"]
 
@@ -62,8 +62,8 @@ def corrupted(
     rest: Ints | None = None,
     plain: Ints | None = None,
     mode: Ints | None = None,
-) -> tuple[Ints, Ints, Ints, Ints]:
-    """The corrupted texts and what is asked for: (inputs, their lengths, targets, their lengths).
+) -> tuple[Pool, Stretches, Stretches]:
+    """The corrupted texts and what is asked for: (a pool, the inputs in it, the targets in it).
 
     Args:
         spans: [n] of each text.
@@ -84,14 +84,8 @@ def corrupted(
     if mode is not None:
         lead = [(pool.base + np.vectorize(pool.addresses.__getitem__, otypes=[np.int64])(mode), 1)]
     signs = (pool.sentinels + within(spans), 1 if plain is None else np.repeat(~plain, spans))
-    results = []
-    for head, body, back in (
-        (lead, [(begin, kept), signs], more + tail),
-        ([], [signs, (begin + kept, cut)], tail),
-    ):
-        starts, lengths, totals = compose(spans, head, body, back)
-        results += [gather(pool.tokens, starts, lengths), totals]
-    return results[0], results[1], results[2], results[3]
+    inputs = compose(spans, lead, [(begin, kept), signs], more + tail)
+    return pool, inputs, compose(spans, [], [signs, (begin + kept, cut)], tail)
 
 
 @dataclass(frozen=True)
