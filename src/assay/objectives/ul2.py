@@ -36,7 +36,7 @@ __all__ = ["MIXTURES", "UL2", "Denoiser"]
 _KIND, _CUT, _KEPT, _SUFFIX, _PLACE, _ROOM = range(31, 37)
 _LEAST, _MOST = 0.05, 0.3
 """A piece's share of an encoder-decoder's row: drawn between these."""
-_FLOOR = 12
+_FLOOR = 10
 """Positions that a piece gets at least, on both sides together."""
 
 
