@@ -5,8 +5,11 @@
 The others are re-expressed here from public knowledge of their algorithms, as they work, not copied: the NumPy
 collator of transformers' Flax T5 example (random spans per row, then sentinels and filtering over the batch) and
 fairseq's `DenoisingDataset` (one example at a time, in torch, whole-word spans of Poisson lengths, sentence
-permutation). One thread, process time, rounds interleaved, medians. Theirs collate token ids that lie ready; ours also
-fetches the pieces from the documents, packs them, and makes positions, document ids and masks.
+permutation). One thread, process time, rounds interleaved, medians of ratios within a round with quartiles. Theirs
+collate token ids that lie ready; ours also fetches the pieces from the documents, packs them, and makes positions,
+document ids and masks. Memory is kept as training keeps it (for all; `--no-keep` for glibc's defaults).
+
+`--step` also takes training steps of a small model (6 layers, 128 wide) and says which share of one its batch costs.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 from assay.data.loader import Loader  # noqa: E402
 from assay.data.shards import TokenDocuments  # noqa: E402
 from assay.data.specials import vocabulary  # noqa: E402
+from assay.nn.kernels.native import keep_memory  # noqa: E402
 from assay.objectives import make  # noqa: E402
 from assay.spec.objective import ObjectiveSpec  # noqa: E402
 
@@ -244,7 +248,61 @@ def measure(rows: int = 16, rounds: int = 15) -> dict[str, Any]:
         found[name] = {"million_tokens_per_second": middle, "low": low, "high": high}
         if rival:
             ratios = [a / b for a, b in zip(rates[name], rates[rival], strict=True)]
-            found[name]["times"] = {rival: statistics.median(ratios)}
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            found[name]["times"] = {rival: middle, "low": low, "high": high}
+    return found
+
+
+def share_of_a_step(rounds: int = 5) -> dict[str, Any]:
+    """What making a batch of 16 x 128 costs, as a share of a compiled training step of 1.3M parameters on it.
+
+    For every objective and family. The smallest model of the suite: larger ones take longer over the same batch.
+    """
+    from assay.nn import build
+    from assay.nn.batch import to_tensors
+    from assay.nn.compiling import compile_blocks
+    from assay.nn.loss import loss_sum
+    from assay.objectives import REGISTRY, families
+    from assay.spec.model import ModelSpec
+    from assay.spec.training import OptimizerSpec
+    from assay.training.optimizer import adamw
+
+    texts, found = documents(512, 300), {}
+    for family in ("causal", "prefix", "encoder_decoder", "encoder"):
+        spec = ModelSpec.from_dict(
+            {
+                "family": family, "vocab_size": VOCABULARY.size, "width": 128, "layers": 6, "context": 128,
+                "attention": {"heads": 4}, "feedforward": {"width": 344}, "norm": {"kind": "rmsnorm"},
+            }
+        )  # fmt: skip
+        model = build(spec).train()
+        optimizer = adamw(model, OptimizerSpec(learning_rate=1e-4))
+        compile_blocks(model)
+        for kind in REGISTRY:
+            if family not in families(kind):
+                continue
+            loader = Loader(
+                texts, make(ObjectiveSpec(kind=kind), family, VOCABULARY, axes=1), batch_size=16, length=128
+            )
+            steps, seen = loader.steps(0), 0
+            making: list[float] = []
+            training: list[float] = []
+            for _ in range(1 + rounds):
+                begin = time.process_time()
+                group = [loader.batch(0, (seen + i) % steps) for i in range(32)]  # as many as are made at once
+                making.append((time.process_time() - begin) / 32)
+                seen += 32
+                begin = time.process_time()
+                loss_sum(model, to_tensors(group[0])).total.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                training.append(time.process_time() - begin)
+            ratios = [a / b for a, b in zip(making[1:], training[1:], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            found[f"{kind.value}, {family}"] = {
+                "share": middle, "low": low, "high": high, "batch_seconds": statistics.median(making[1:]),
+                "step_seconds": statistics.median(training[1:]),
+            }  # fmt: skip
     return found
 
 
@@ -253,15 +311,30 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--no-keep", action="store_true", help="leave glibc's memory settings alone")
+    parser.add_argument("--step", action="store_true", help="also: the share of a training step")
     args = parser.parse_args()
+    if not args.no_keep:
+        keep_memory()
     found = measure(args.rows, args.rounds)
     for name, row in found.items():
-        times = "".join(f"  {value:.1f} x {rival}" for rival, value in row.get("times", {}).items())
         rate = f"{row['million_tokens_per_second']:7.2f} M tokens/s ({row['low']:.2f} - {row['high']:.2f})"
+        times = ""
+        if "times" in row:
+            (rival, value), (_, low), (_, high) = row["times"].items()
+            times = f"  {value:.1f} [{low:.1f} {high:.1f}] x {rival}"
         print(f"{name:36} {rate}{times}")
+    shares = share_of_a_step() if args.step else {}
+    for name, row in shares.items():
+        print(
+            f"{name:36} batch {1e6 * row['batch_seconds']:6.0f} us, step {1e3 * row['step_seconds']:5.0f} ms: "
+            f"{100 * row['share']:.3f}% [{100 * row['low']:.3f} {100 * row['high']:.3f}]"
+        )
     if args.out:
         facts = {"numpy": np.__version__, "torch": torch.__version__, "python": platform.python_version()}
-        args.out.write_text(json.dumps({"rows": args.rows, "versions": facts, "results": found}, indent=1))
+        args.out.write_text(
+            json.dumps({"rows": args.rows, "versions": facts, "results": found, "share_of_a_step": shares}, indent=1)
+        )
 
 
 if __name__ == "__main__":

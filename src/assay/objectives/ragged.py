@@ -259,10 +259,8 @@ def one_stack(pool: NDArray[Any], sequences: Stretches, first: Ints, prefix: Int
     targets[:-1] = inputs[1:]
     some = shorter > 0
     targets[np.cumsum(shorter)[some] - 1] = final[some]
-    weights = np.ones(len(inputs), dtype=np.float32)
-    if first.any():
-        weights[within(shorter) < np.repeat(first, shorter)] = 0
-    return Examples(inputs, shorter, targets, weights, prefix)
+    weighty = within(shorter) >= np.repeat(first, shorter) if first.any() else np.ones(len(inputs))
+    return Examples(inputs, shorter, targets, weighty.astype(np.float32), prefix)
 
 
 def arrange(family: str, vocabulary: Vocabulary, pool: Pool, inputs: Stretches, targets: Stretches) -> Examples:
