@@ -1,4 +1,4 @@
-"""What a claim is: its text in two languages, its rule fixed beforehand, the runs it needs and how they are measured."""
+"""What a claim is: text in two languages, a rule fixed beforehand, the runs it needs and how they are measured."""
 
 from __future__ import annotations
 

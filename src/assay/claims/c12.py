@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from assay.claims.base import Claim, Experiment, Formula, Measured, Picture, Question, Table, Tier, Words
 from assay.claims.lab import Lab
 from assay.claims.standard import RATES, study
-from assay.stats import Equivalence, Verdict, mean_interval, paired_difference
+from assay.stats import Equivalence, Verdict
 
 MARGIN = 0.02
 
@@ -21,13 +21,14 @@ def measure(lab: Lab) -> Measured:
     """The paired difference of held-out loss."""
     found = lab.results("norms")
     layer, rms = found.cell(norm="layernorm"), found.cell(norm="rmsnorm")
-    rows, table = [], []
+    rows = []
+    table: list[list[str | float | int | None]] = []
     for name, cell in (("LayerNorm", layer), ("RMSNorm", rms)):
-        mean = mean_interval(cell.bits)
+        mean = cell.mean
         rows.append({"series": name, "x": name, "y": mean.estimate, "low": mean.low, "high": mean.high})
         table.append([name, cell.rate, mean.estimate, mean.low, mean.high])
     return Measured(
-        answers={"loss": paired_difference(rms.bits, layer.bits)},
+        answers={"loss": rms.minus(layer)},
         pictures=[
             Picture(
                 Words("Held-out loss of both norms, 95% interval", "两种归一化的留出损失，95% 区间"),

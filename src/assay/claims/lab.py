@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 from assay.claims.base import Experiment, Tier, Words
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import RunSpec
+from assay.stats import Interval, mean_interval, paired_difference
 
 if TYPE_CHECKING:
-    from assay.generation import Model
+    from assay.generation.model import Model
     from assay.training.text import Text
 
-__all__ = ["Cell", "Lab", "Results", "Trained", "final_runs", "swept", "sweeps_of"]
+__all__ = ["Cell", "Lab", "Results", "Trained", "final_runs", "sweeps_of", "swept"]
+
+
+NEVER = Interval(math.nan, -math.inf, math.inf, 0.95, 0, "no run came to its end")
+"""The answer where every run diverged: it decides nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,17 @@ class Cell:
     def bits(self) -> NDArray[np.float64]:
         """[seeds] held-out bits per byte; infinite where a run diverged."""
         return np.array([run.bits_per_byte for run in self.runs])
+
+    @property
+    def mean(self) -> Interval:
+        """Mean held-out bits per byte of the seeds that came to their end, with its 95% Student t interval."""
+        done = self.bits[np.isfinite(self.bits)]
+        return mean_interval(done) if len(done) else NEVER
+
+    def minus(self, other: Cell) -> Interval:
+        """This cell's held-out bits per byte less another's, paired by the seeds that both brought to their end."""
+        both = np.isfinite(self.bits) & np.isfinite(other.bits)
+        return paired_difference(self.bits[both], other.bits[both]) if both.any() else NEVER
 
     @property
     def all_done(self) -> bool:

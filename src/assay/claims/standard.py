@@ -51,7 +51,7 @@ def study(
     Args:
         tier: how large.
         model: fields of the model that differ (dotted where they lie deeper).
-        train: fields of the run that differ, such as {"steps": 400, "optimizer.learning_rate": 1e-3}; `budget` replaces `steps`.
+        train: fields of the run that differ, dotted too: {"optimizer.learning_rate": 1e-3}; `budget` replaces `steps`.
         vary: axes, as in `StudySpec.vary`.
         objective: None: each family's own.
         seeds: None: the tier's.
