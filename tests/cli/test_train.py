@@ -108,3 +108,24 @@ def test_a_model_larger_than_the_machine(tmp_path: Path) -> None:
     done = say("llama3.1-405b", "--out", tmp_path / "run")
     assert done.exit_code == 2
     assert "this machine has" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_another_with_the_mixture(small: Path, text: Path, tmp_path: Path) -> None:
+    common = ("--data", text, "--steps", 4, "--length", 64)
+    assert say(small, *common, "--out", tmp_path / "a", "--tokenizer", "bytes").exit_code == 0
+    recipe = ("--init", tmp_path / "a", "--objective", "ul2", "--set", "objective.mixture=upalm")
+    done = say(*recipe, *common, "--out", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    about = json.loads((tmp_path / "b" / "run.json").read_text())
+    assert about["init"]["identity"] == "run:" + json.loads((tmp_path / "a" / "run.json").read_text())["hash"]
+    assert about["objective"]["mixture"] == "upalm"
+    assert say(*recipe, *common, "--out", tmp_path / "b", "--resume").exit_code == 0
+    for options, said in (
+        (("tiny", "--init", tmp_path / "a"), "its weights do not fit"),
+        (("--init", tmp_path / "a", "--tokenizer", "bpe"), "its weights know no other tokens"),
+        (("--init", "tiny"), "has no weights"),
+        ((), "SOURCE: none is given"),
+    ):
+        refused = say(*options, *common)
+        assert refused.exit_code == 2 and said in refused.stderr, refused.output

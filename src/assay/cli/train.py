@@ -19,6 +19,8 @@ EXAMPLES = examples(
     "assay train model.toml --data book.txt --steps 2000 --lr 1e-3",
     "# other choices on the model's axes",
     "assay train tiny --set norm=layer --set placement=post",
+    "# U-PaLM: a trained causal decoder goes on with UL2's mixture",
+    "assay train --init runs/first --objective ul2 --set objective.mixture=upalm --steps 100 --lr 3e-4",
     "# after Ctrl-C, a crash or a full disk",
     "assay train tiny --out runs/first --resume",
 )
@@ -27,8 +29,13 @@ MODEL, TRAINING, DATA = "Model", "Training", "Data"
 
 def run(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A preset (tiny, gpt2 ...), a TOML or JSON spec, a run's folder.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="A preset (tiny, gpt2 ...), a TOML or JSON spec, a run's folder. With --init: that model's own.",
+        ),
+    ] = None,
     data: Annotated[
         str,
         typer.Option(
@@ -44,6 +51,15 @@ def run(
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="AXIS=VALUE", rich_help_panel=MODEL, help="Change a field, as compare --vary."),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            rich_help_panel=MODEL,
+            show_default=False,
+            help="Begin from these weights, with their tokenizer: a finished run, a saved or published model.",
+        ),
     ] = None,
     objective: Annotated[
         str | None,
@@ -137,6 +153,7 @@ def run(
         seed=seed,
         budget=budget,
         steps=steps,
+        init=init,
     )
     folder = out if out is not None else Path("runs") / wanted.hash
     refuse_another(folder, wanted, resume)
@@ -178,7 +195,7 @@ def given(**fields: Any) -> dict[str, Any]:
 
 
 def describe(
-    source: str,
+    source: str | None,
     changes: list[str],
     train: dict[str, Any],
     data: dict[str, Any],
@@ -187,12 +204,14 @@ def describe(
     seed: int,
     budget: float | None,
     steps: int | None,
+    init: str | None = None,
 ) -> RunSpec:
     """The run that the options ask for; an axis set by --set is set as `compare --vary` would."""
     from assay.published.source import resolve
     from assay.spec.study import StudySpec
     from assay.spec.training import TrainSpec
     from assay.studies.vary import parse_vary
+    from assay.training.start import begin_from, find_start
 
     axes = parse_vary(changes)
     many = next((name for name, values in axes.items() if len(values) > 1), None)
@@ -201,7 +220,10 @@ def describe(
             f"--set {many}: {len(axes[many])} values, and a run has one.", "To compare values: assay compare --vary."
         )
     how_long = given(budget=budget, steps=steps) or {"budget": 3e12}
-    model = resolve(source)
+    start = find_start(init) if init is not None else None
+    if source is None and start is None:
+        raise UserError("SOURCE: none is given.", "Give a preset such as tiny, a spec file, or --init MODEL.")
+    model = start.model if start is not None and source is None else resolve(str(source))
     study = StudySpec.from_dict(
         {
             "model": model.to_dict(),
@@ -214,7 +236,8 @@ def describe(
         source="assay train",
     )
     (run,) = study.runs()
-    return run.model_copy(update={"seed": seed, "name": model.name, "labels": {}})
+    run = run.model_copy(update={"seed": seed, "name": model.name, "labels": {}})
+    return run if start is None else begin_from(run, start, tokenizer_given="tokenizer" in data)
 
 
 def check_memory(run: RunSpec) -> None:

@@ -23,21 +23,19 @@ _RECIPE = """
 ## U-PaLM as a recipe
 
 Continue a causal decoder for a few steps (U-PaLM: 0.16% of the compute) with half S, a quarter R and a quarter X
-denoising. The causal decoder stays causal: mode token, damaged text and targets stand in one row. Warm up anew and take
-a small peak rate. As a run's description:
+denoising. The causal decoder stays causal: mode token, damaged text and targets stand in one row. The rate warms up
+anew, to a small peak.
 
-```toml
-[objective]
-kind = "ul2"
-mixture = "upalm"
+    assay train tiny --out runs/first --steps 300
+    assay train --init runs/first --objective ul2 --set objective.mixture=upalm --steps 30 --lr 3e-4 --out runs/upalm
 
-[train]
-steps = 200
-length = 128
-
-[train.optimizer]
-learning_rate = 3e-4
-```
+`--init` begins from the weights, and with the tokenizer, of a finished run, of a model that assay saved, or of a
+published one; in Python `assay.train(None, data, init=..., objective={"kind": "ul2", "mixture": "upalm"})`, in a
+description `RunSpec.init`. What it began from, a run's hash or one over the weights, is part of the new run's hash. A
+SOURCE beside `--init` may change what has no weights, such as the mask (`--set family=prefix`: a language model becomes
+a prefix decoder). Weights of another shape are refused, and so are objectives whose tokens the vocabulary lacks: runs
+of assay reserve mode tokens, sentinels and blanks from the start, published vocabularies mostly have none. A published
+tokenizer has to be byte-level, as GPT-2's and LLaMA 3's are.
 
 ## What is not here
 

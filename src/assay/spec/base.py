@@ -96,9 +96,12 @@ class Described(Part):
     @property
     def hash(self) -> str:
         """16 hexadecimal digits over every field that matters: equal descriptions have equal hashes."""
-        fields = self.model_dump(mode="json", exclude=set(self.unhashed))
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        canonical = json.dumps(self._hashed(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def _hashed(self) -> dict[str, Any]:
+        """The fields that matter to the hash, as plain data."""
+        return self.model_dump(mode="json", exclude=set(self.unhashed))
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from assay.errors import UserError
 from assay.spec.axes import Axis, Family
-from assay.spec.base import Described
+from assay.spec.base import Described, Part
 from assay.spec.data import DataSpec
 from assay.spec.model import ModelSpec
 from assay.spec.objective import ObjectiveSpec
@@ -32,6 +32,24 @@ class Match(Axis):
     """An encoder-decoder gets all of the layers on each side: about equal FLOPs a token, about twice the parameters."""
 
 
+class InitFrom(Part):
+    """What a run's weights are before its first step, where that is not a seed's draw: another model's weights.
+
+    `training.start.find_start` fills in all but `source`.
+    """
+
+    shorthand: ClassVar[str | None] = "source"
+
+    source: str
+    """The run's folder, or any SOURCE with weights; where it lies is no part of the identity."""
+    identity: str = ""
+    """What it is: `run:HASH` of a finished run of assay, else `sha256:...` over the weights; part of the run's own
+    identity. Empty: not looked up yet."""
+    published: bool = False
+    """Its tokenizer is a published one, not one that assay trained: vocabulary and tokens are the model's own, and
+    `data.tokenizer` is not read."""
+
+
 class RunSpec(Described):
     """One run of a study: everything that its numbers depend on."""
 
@@ -51,6 +69,14 @@ class RunSpec(Described):
     """What from."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of initialization, data order and dropout."""
+    init: InitFrom | None = None
+    """Begin from these weights; None: from fresh ones."""
+
+    def _hashed(self) -> dict[str, Any]:
+        """Runs from fresh weights have the hash that they had before there were others."""
+        fields = super()._hashed()
+        init = fields.pop("init")
+        return fields if init is None else fields | {"init": {k: v for k, v in init.items() if k != "source"}}
 
 
 class StudySpec(Described):

@@ -78,11 +78,12 @@ class Run:
 
 
 def make_run(
-    spec: ModelSpec | dict[str, Any] | str | Path,
+    spec: ModelSpec | dict[str, Any] | str | Path | None,
     data: DataSpec | dict[str, Any] | str | Path = "stdlib",
     *,
     objective: ObjectiveSpec | dict[str, Any] | str | None = None,
     seed: int = 0,
+    init: str | Path | None = None,
     train: TrainSpec | None = None,
     **changes: Any,
 ) -> RunSpec:
@@ -91,7 +92,14 @@ def make_run(
     Raises:
         UserError: a field or a combination is wrong.
     """
-    model = _model(spec)
+    start = None
+    if init is not None:
+        from assay.training.start import find_start
+
+        start = find_start(init)
+    if spec is None and start is None:
+        raise UserError("spec: None, and there is no init to take it from.", "Give a model.")
+    model = start.model if start is not None and spec is None else _model(spec)  # type: ignore[arg-type]
     for name in ("budget", "steps"):
         if changes.get(name, 0) is None:
             del changes[name]
@@ -106,7 +114,7 @@ def make_run(
     text = str(data) if isinstance(data, Path) else data.model_dump(mode="json") if isinstance(data, DataSpec) else data
     goal = default_objective(model) if objective is None else objective
     goal = goal.model_dump(mode="json") if isinstance(goal, ObjectiveSpec) else goal
-    return RunSpec.from_dict(
+    run = RunSpec.from_dict(
         {
             "name": model.name,
             "model": model.model_dump(mode="json"),
@@ -117,15 +125,21 @@ def make_run(
         },
         source="train",
     )
+    if start is None:
+        return run
+    from assay.training.start import begin_from
+
+    return begin_from(run, start, tokenizer_given=isinstance(text, dict) and "tokenizer" in text)
 
 
 def train(
-    spec: ModelSpec | dict[str, Any] | str | Path,
+    spec: ModelSpec | dict[str, Any] | str | Path | None,
     data: DataSpec | dict[str, Any] | str | Path = "stdlib",
     *,
     out: str | Path | None = None,
     objective: ObjectiveSpec | dict[str, Any] | str | None = None,
     seed: int = 0,
+    init: str | Path | None = None,
     train: TrainSpec | None = None,
     device: str | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
@@ -140,11 +154,14 @@ def train(
     Args:
         spec: a `ModelSpec`, its fields, or a SOURCE (a preset's name, a file, a run's folder, a published
             checkpoint's, of which the architecture is taken). Vocabulary size and special tokens are set from the
-            tokenizer.
+            tokenizer. None: that of `init`.
         data: a `DataSpec`, its fields, or a path to text; "stdlib": the running Python's own prose.
         out: the run's folder; None: `runs/<hash>`.
         objective: what is learned; None: causal LM in a causal decoder, prefix LM in the other families.
         seed: of initialization, data order and dropout.
+        init: begin from these weights, with their tokenizer: a finished run's folder, or any SOURCE with weights; the
+            hash of what it began from is part of the run's identity. `assay.train(None, init=run.folder.path,
+            objective={"kind": "ul2", "mixture": "upalm"})` is U-PaLM's recipe.
         train: the training fields; None: the defaults at a budget of 3e12 FLOPs.
         device: "cpu", "cuda"; None: an accelerator where there is one.
         progress: called with every row of metrics.
@@ -158,7 +175,7 @@ def train(
     """
     from assay.training.loop import train_run
 
-    run = make_run(spec, data, objective=objective, seed=seed, train=train, **changes)
+    run = make_run(spec, data, objective=objective, seed=seed, init=init, train=train, **changes)
     folder = RunFolder(out if out is not None else Path("runs") / run.hash)
     train_run(run, folder, progress=progress, stop=stop, command=command, device=device)
     return Run(folder)

@@ -33,8 +33,9 @@ from assay.training.setup import (
     wants_compiling,
 )
 from assay.training.signals import Interrupt
+from assay.training.start import check_tokens, fill_weights, text_of
 from assay.training.step import gradients, micro_batches, precision, seed_dropout, take_step
-from assay.training.text import Text, load_text, resolve
+from assay.training.text import Text, resolve
 
 __all__ = ["Diverged", "Training", "train_run"]
 
@@ -80,7 +81,7 @@ def train_run(
     """
     if folder.done:
         return {**folder.result, "status": "done"}
-    text = text or load_text(run.data)
+    text = text or text_of(run)
     with Interrupt() as interrupt, torch.random.fork_rng(devices=[]):
         training = Training(run, folder, text, device or pick_device(), progress or (lambda row: None), command)
         asked = stop or (lambda: False)
@@ -103,6 +104,7 @@ class Training:
         """Check everything that can be checked, then build or restore. See `train_run`."""
         self.run = resolve(run)
         self.folder, self.text, self.device, self.progress = folder, text, device, progress
+        check_tokens(self.run, text)
         self.loader: Loader = make_loader(self.run, text)
         self.meter = FlopMeter(self.run.model)
         self.windows = curve_windows(text)
@@ -122,6 +124,8 @@ class Training:
         state = load_checkpoint(folder, self.model, self.optimizer)
         self.at = Counters(**state) if state else Counters()
         folder.truncate_metrics(self.at.step if state else -1)
+        if run.init is not None and not state:
+            self._event({"event": "init", **fill_weights(self.run, self.model)})
         self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
         self._compile()
 

@@ -91,6 +91,7 @@ def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str |
             "train": run.train.to_dict(full=True),
             "objective": run.objective.model_dump(mode="json"),
             "data": data,
+            **({"init": run.init.model_dump(mode="json")} if run.init else {}),
             "provenance": found,
             "command": found["command"],
         },

@@ -38,15 +38,19 @@ class Text:
         return windows(self.heldout, self.tokenizer, count=count)
 
 
-def load_text(data: DataSpec) -> Text:
+def load_text(data: DataSpec, tokenizer: Tokenizer | None = None) -> Text:
     """Read, split and tokenise; tokenizer and tokens come from the cache where they are known.
+
+    Args:
+        data: what is read, and how a tokenizer is trained.
+        tokenizer: one to use instead: that of the weights that a run begins from.
 
     Raises:
         UserError: the source is missing, empty, not text, or too short.
     """
     corpus = read(data.source, text_field=data.text_field)
     train, heldout = split(corpus, data.heldout)
-    tokenizer = train_tokenizer(data.tokenizer, train)
+    given, tokenizer = tokenizer is not None, tokenizer or train_tokenizer(data.tokenizer, train)
     facts = {
         "source": data.source,
         "name": corpus.name,
@@ -59,14 +63,19 @@ def load_text(data: DataSpec) -> Text:
         "tokenizer_hash": tokenizer.hash,
         "vocab_size": tokenizer.vocabulary.size,
     }
+    if given:
+        facts["tokenizer_given"] = True
     return Text(tokenize(train, tokenizer), heldout, tokenizer, facts)
 
 
 def resolve(run: RunSpec) -> RunSpec:
     """The run with the model's vocabulary and special tokens set to those of its tokenizer.
 
-    Sizes of vocabularies follow from the description alone, so no text is read.
+    Sizes of vocabularies follow from the description alone, so no text is read. A run that begins from a published
+    model's weights keeps that model's.
     """
+    if run.init is not None and run.init.published:
+        return run
     ids = vocabulary(run.data.tokenizer.vocab_size, run.data.tokenizer.sentinels)
     tokens = TokenSpec(
         pad=ids.pad,
