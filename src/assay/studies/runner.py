@@ -5,10 +5,8 @@ A worker that dies takes nobody with it. Ctrl-C asks all workers for a checkpoin
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import assay.errors
 from assay.runs import RunFolder, StudyFolder, write_json
 from assay.spec.study import RunSpec
+from assay.studies.processes import Nursery, Process
 from assay.studies.protocol import REQUEST, STOPPED
 from assay.studies.tail import Tail
 
@@ -60,7 +58,7 @@ class _Worker:
     """A process and what is known of its run."""
 
     outcome: Outcome
-    process: subprocess.Popen[bytes]
+    process: Process | subprocess.Popen[bytes]
     tail: Tail
     compiling: bool
     """No step has been seen yet: it may be compiling."""
@@ -115,6 +113,7 @@ class _Runner:
         self.study, self.workers, self.report, self.command = study, max(workers, 1), progress, command
         self.outcomes = [Outcome(run, study.run(run.hash)) for run in runs]
         self.busy: list[_Worker] = []
+        self.nursery = Nursery(["assay.studies.worker", "assay.training.loop"])
 
     def go(self) -> list[Outcome]:
         for outcome in self.outcomes:
@@ -126,17 +125,18 @@ class _Runner:
                 self._tell(outcome, "reused", result=outcome.folder.result)
             elif outcome.status == "failed":
                 self._tell(outcome, "failed", reason=outcome.reason, log="")
-        try:
-            while self.busy or any(o.status == "waiting" for o in self.outcomes):
-                while len(self.busy) < self.workers and (following := self._next()):
-                    self._start(following)
-                time.sleep(POLL)
-                self._look()
-        except BaseException as error:
-            self._stop_all()
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(self._how_to_go_on()) from None
-            raise
+        with self.nursery:
+            try:
+                while self.busy or any(o.status == "waiting" for o in self.outcomes):
+                    while len(self.busy) < self.workers and (following := self._next()):
+                        self._start(following)
+                    time.sleep(POLL)
+                    self._look()
+            except BaseException as error:
+                self._stop_all()
+                if isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt(self._how_to_go_on()) from None
+                raise
         return self.outcomes
 
     def _known(self, outcome: Outcome) -> None:
@@ -163,15 +163,8 @@ class _Runner:
             (folder.path / "FAILED").unlink()
         run = outcome.run.model_dump(mode="json")
         write_json(folder.path / REQUEST, {"run": run, "command": self.command})
-        with (folder.path / "worker.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "assay.studies.worker", str(folder.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
-            )
+        log = folder.path / "worker.log"
+        process = self.nursery.start("assay.studies.worker", [str(folder.path)], log)
         outcome.status = "running"
         tail = Tail(folder.path / "metrics.jsonl")
         self.busy.append(_Worker(outcome, process, tail, compiling=_compiles(outcome.run)))
@@ -246,9 +239,8 @@ class _Runner:
             for one in self.busy:
                 if one.process.poll() is None:
                     one.process.kill()
-                    one.process.wait()
                 with suppress(Exception):
-                    self._ended(one.outcome, one.process.returncode, asked=True)
+                    self._ended(one.outcome, one.process.wait(), asked=True)
             self.busy.clear()
 
     def _how_to_go_on(self) -> str:
@@ -272,19 +264,6 @@ def _compiles(run: RunSpec) -> bool:
     from assay.training.setup import wants_compiling
 
     return wants_compiling(run.train, run.train.budget or 0.0, "cpu") is True
-
-
-def _environment() -> dict[str, str]:
-    """A worker's environment: one thread, and this very package."""
-    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-    source = str(Path(assay.errors.__file__).resolve().parent.parent)
-    paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        **dict.fromkeys(threads, "1"),
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
 
 
 def _death(status: int, log: str) -> str:
