@@ -25,7 +25,8 @@ def read(source: str | Path, *, text_field: str = "text") -> Corpus:
     """The corpus that `source` names.
 
     Args:
-        source: a file, a folder, or `stdlib` for the embedded default corpus (`data/stdlib.py`).
+        source: a file, a folder, `stdlib` for the embedded default corpus (`data/stdlib.py`), or `made:...` for one
+            that is made (`data/made.py`).
         text_field: the field or column of JSON Lines and Parquet that holds the text.
 
     Raises:
@@ -35,6 +36,10 @@ def read(source: str | Path, *, text_field: str = "text") -> Corpus:
         from assay.data.stdlib import stdlib
 
         return stdlib()
+    if str(source).startswith("made:"):
+        from assay.data.made import made
+
+        return made(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         documents, skipped = _read_folder(path, text_field)

@@ -5,10 +5,10 @@ Whatever its origin (made here, or a user's labelled file), the same measures ar
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from assay.data.items import part_of
 from assay.errors import UserError
 
 __all__ = ["Item", "Task", "Three", "part_of", "three_parts"]
@@ -71,12 +71,6 @@ class Three:
     """For early stopping and choices."""
     test: Task
     """For the numbers that are told."""
-
-
-def part_of(prompt: str, valid: float = 0.1, test: float = 0.2) -> str:
-    """train, valid or test, from the prompt's content alone: equal prompts never fall apart."""
-    share = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") / 2**64
-    return "test" if share < test else "valid" if share < test + valid else "train"
 
 
 def three_parts(task: Task, *, valid: float = 0.1, test: float = 0.2) -> Three:

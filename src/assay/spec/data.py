@@ -73,7 +73,8 @@ class DataSpec(Part):
     shorthand: ClassVar[str | None] = "source"
 
     source: str = "stdlib"
-    """A file or folder of text, JSON Lines or Parquet; `stdlib`: the running Python's own prose."""
+    """A file or folder of text, JSON Lines or Parquet; `stdlib`: the running Python's own prose;
+    `made:addition` and the like: text made from a name (`data/made.py`)."""
     text_field: str = "text"
     """The field (JSON Lines) or column (Parquet) that holds the text."""
     tokenizer: TokenizerSpec = TokenizerSpec()
