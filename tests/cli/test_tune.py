@@ -54,6 +54,62 @@ def test_a_curve_of_labels(here: Path) -> None:
     assert "scratch" in out and "pretrained" not in out
 
 
+class Hasty:
+    """In place of `Interrupt`: Ctrl-C comes when its flag has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def __enter__(self) -> "Hasty":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @property
+    def happened(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_ctrl_c_then_resume(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("tune", "m.json", "--data", "t.csv", *QUICK)
+    whole = json.loads(call(*options, "--out", "whole", "--json"))
+    with monkeypatch.context() as patch:
+        patch.setattr("assay.training.signals.Interrupt", lambda: Hasty(1))
+        told = call(*options, "--out", "parts", status=130)
+    assert "Interrupted after step 2; the same command with --resume goes on" in told
+    data = json.loads((here / "parts/tune.json").read_text())
+    assert not data["complete"] and (here / "parts/model/spec.json").is_file(), "usable as it is"
+    assert "unfinished tuning. Go on with it with --resume" in call(*options, "--out", "parts", status=2)
+    other = call(*options, "--lr", "1e-3", "--out", "parts", "--resume", status=2)
+    assert "another tuning than these options" in " ".join(other.split())
+    rest = json.loads(call(*options, "--out", "parts", "--resume", "--json"))
+    assert rest["tuned"]["step"] == 4 and not (here / "parts/state").exists()
+    assert [row["accuracy"] for row in rest["tasks"]] == [row["accuracy"] for row in whole["tasks"]]
+    assert rest["tuned"]["best_loss"] == whole["tuned"]["best_loss"]
+    again = json.loads(call(*options, "--out", "parts", "--resume", "--json"))
+    assert again["tuned"] == rest["tuned"], "nothing is done twice"
+
+
+def test_an_interrupted_curve_keeps_its_points(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("tune", "m.json", "--data", "t.csv", "--labels", "4,16", "--seeds", "2", *QUICK, "--out", "curve")
+    with monkeypatch.context() as patch:
+        patch.setattr("assay.training.signals.Interrupt", lambda: Hasty(12))
+        call(*options, status=130)
+    first = json.loads((here / "curve/labels.json").read_text())
+    assert len(first["runs"]) == 2 and not first["complete"]
+    assert "unfinished curve" in call(*options, status=2)
+    assert "another curve" in " ".join(call(*options, "--lr", "1e-3", "--resume", status=2).split())
+    told = call(*options, "--resume")
+    assert told.count("seed") == 2, "two were left to do"
+    rest = json.loads((here / "curve/labels.json").read_text())
+    assert rest["complete"] and rest["runs"][:2] == first["runs"] and len(rest["runs"]) == 4
+    call(*options[:5], "4,16,32", *options[6:], "--resume")
+    more = json.loads((here / "curve/labels.json").read_text())
+    assert len(more["runs"]) == 6 and [r for r in more["runs"] if r["labels"] != 32] == rest["runs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

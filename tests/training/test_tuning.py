@@ -1,6 +1,7 @@
 """Tuning: it learns, keeps the best weights, stops early, mixes at stated rates; adapters merge into the weights."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from assay.evaluation.tasks import Item, Task
 from assay.training.lora import add_lora, merge_lora
 from assay.training.tuning import Mixture, Part, tune
 from assay.training.tuning_spec import TuneSpec
+from assay.training.tuning_state import TuningState, tuning_key
 
 QUICK = TuneSpec.from_dict({"steps": 40, "batch_size": 8, "length": 32, "optimizer": 1e-2, "evaluations": 4})
 
@@ -152,3 +154,52 @@ def test_adapters_begin_as_nothing_and_unknown_modules_are_refused() -> None:
     assert score(codec, pair).nats[0] == pytest.approx(moved, rel=1e-5)
     with pytest.raises(UserError, match="no module is called 'query'"):
         add_lora(small().transformer, 2, 16.0, ("query",))
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_resumed_tuning_is_the_same_to_the_bit(rank: int, tmp_path: Path) -> None:
+    if rank:
+        pytest.importorskip("peft")
+    parts = [Part(letters("vowels", 26), letters("vowels", 26), 2.0), Part(letters("more", 26, "!"), letters("m", 9))]
+    spec = QUICK.with_(steps=12, evaluations=4, patience=0, rank=rank)
+    whole, broken = small(dropout=0.1), small(dropout=0.1)
+    straight = tune(whole, parts, spec, seed=3)
+    count = iter(range(99))
+    state = TuningState(tmp_path / "state", "this one")
+    first = tune(broken, parts, spec, seed=3, stop=lambda: next(count) == 4, state=state)
+    assert first.stopped == "asked" and first.step == 5 and state.there
+    again = small(dropout=0.1)  # another process: the weights come from the start and the state alone
+    rest = tune(again, parts, spec, seed=3, state=TuningState(tmp_path / "state", "this one"))
+    assert rest.step == 12 and (rest.best_step, rest.best_loss) == (straight.best_step, straight.best_loss)
+    assert [r["loss"] for r in rest.history] == [r["loss"] for r in straight.history]
+    for (name, a), (_, b) in zip(whole.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(UserError, match="another tuning"):
+        tune(small(), parts, spec, state=TuningState(tmp_path / "state", "that one"))
+    state.remove()
+    assert not state.there
+
+
+def test_patience_counts_across_a_break(tmp_path: Path) -> None:
+    task = letters("vowels", 26)
+    contrary = replace(task, items=tuple(replace(i, answer=task.labels[i.answer == " no"]) for i in task.items))
+    spec, count = QUICK.with_(steps=100, evaluations=20, patience=3), iter(range(999))
+    whole = tune(small(), [Part(task, contrary)], spec)
+    tune(small(), [Part(task, contrary)], spec, state=TuningState(tmp_path, "k"),
+         stop=lambda: next(count) == whole.step - 3)  # fmt: skip
+    rest = tune(small(), [Part(task, contrary)], spec, state=TuningState(tmp_path, "k"))
+    assert (rest.stopped, rest.step, rest.best_step) == (whole.stopped, whole.step, whole.best_step)
+    assert rest.stopped == "patience"
+
+
+def test_a_tunings_key_says_what_decides_it() -> None:
+    task = letters("vowels", 26)
+    base = tuning_key(QUICK, [(task, 1.0)], 0, "w")
+    others = [
+        tuning_key(QUICK.with_(steps=41), [(task, 1.0)], 0, "w"),
+        tuning_key(QUICK, [(task, 0.5)], 0, "w"),
+        tuning_key(QUICK, [(letters("vowels", 25), 1.0)], 0, "w"),
+        tuning_key(QUICK, [(task, 1.0)], 1, "w"),
+        tuning_key(QUICK, [(task, 1.0)], 0, "v"),
+    ]
+    assert len({base, *others}) == 6 and base == tuning_key(QUICK, [(letters("vowels", 26), 1.0)], 0, "w")

@@ -12,7 +12,6 @@ from assay.errors import UserError
 
 if TYPE_CHECKING:
     from assay.evaluation.tasks import Task, Three
-    from assay.generation.model import Model
     from assay.spec.data import TokenizerSpec
     from assay.training.tuning_spec import TuneSpec
 
@@ -21,6 +20,8 @@ EXAMPLES = examples(
     'assay tune path/to/model --data reviews.jsonl --prompt "{review}\\nGood or bad?" --answer " {verdict}"',
     "# several tasks at stated rates",
     "assay tune path/to/model --data reviews.csv --data questions.jsonl --data copy --rates 0.5,0.3,0.2",
+    "# after Ctrl-C",
+    "assay tune path/to/model --data labels.csv --resume",
     "# how many labels pretraining saves",
     "assay tune path/to/model --data labels.csv --labels 8,32,128,512 --seeds 3",
     '# adapters alone: pip install "assay\\[peft]"',
@@ -107,12 +108,13 @@ def run(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of tune.json (labels.json), report.html and model/.")
     ] = Path("tuned"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what --out holds; same options.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Tune a model on labelled data or on prompts and answers, with loss on the answer alone.
 
     A tenth of each file is held out for early stopping and a fifth for the test, by content. The tuned model, in
-    DIR/model, is a SOURCE like any other.
+    DIR/model, is a SOURCE like any other. Ctrl-C keeps what is done; the same command with --resume goes on.
     """
     from assay.cli.tasks import template_of
     from assay.spec.data import TokenizerSpec
@@ -140,32 +142,51 @@ def run(
         **{name: str(value) for name, value in spec.to_dict(full=True).items()},
     }  # fmt: skip
     if labels is not None:
-        _curve(source, parts, spec, tokens, labels, seeds, out, settings, device, as_json)
+        from assay.cli.tune_curve import draw_curve
+
+        draw_curve(source, parts, spec, tokens, labels, seeds, out, settings, device, as_json, resume)
     else:
-        _tune(source, parts, shares, spec, tokens, seed, out, settings, device, as_json)
+        _tune(source, parts, shares, spec, tokens, seed, out, settings, device, as_json, resume)
 
 
 def _tune(
     source: str, parts: list[Three], shares: list[float], spec: TuneSpec, tokens: TokenizerSpec | None, seed: int,
-    out: Path, settings: dict[str, Any], device: str, as_json: bool,
+    out: Path, settings: dict[str, Any], device: str, as_json: bool, resume: bool,
 ) -> None:  # fmt: skip
     from dataclasses import asdict
 
-    from assay.cli.tasks import show
     from assay.evaluation.evaluate import evaluate
     from assay.evaluation.pairs import Codec
     from assay.report.tasks import TUNING, write_tuning
-    from assay.runs import provenance, write_json
+    from assay.runs import provenance, read_json, write_json
     from assay.training.opening import open_model
     from assay.training.signals import Interrupt
+    from assay.training.start import weights_identity
     from assay.training.tuning import Part, tune
+    from assay.training.tuning_state import TuningState, tuning_key
 
-    model = open_model(source, _texts(parts), tokenizer=tokens, seed=seed, device=device)
+    model = open_model(source, texts_of(parts), tokenizer=tokens, seed=seed, device=device)
+    tasks = [(task, share) for part, share in zip(parts, shares, strict=True) for task in (part.train, part.valid)]
+    state = TuningState(out / "state", tuning_key(spec, tasks, seed, weights_identity(model)))
+    if state.there and not resume:
+        raise UserError(f"{out}: holds an unfinished tuning.", "Go on with it with --resume, or give another --out.")
+    state.check()
+    if resume and not state.there and (out / TUNING).is_file():
+        done = read_json(out / TUNING)
+        if done.get("key") != state.key:
+            raise UserError(
+                f"{out}: holds another tuning than these options, data and weights describe.",
+                "Give the options that it was done with, or another --out.",
+            )
+        _tell(done, out, out / "report.html", as_json)
+        return
     tests, codec = [part.test for part in parts], Codec(model, length=spec.length)
     before = evaluate(codec, tests, end=True, written=False)
     mixture = [Part(part.train, part.valid, share) for part, share in zip(parts, shares, strict=True)]
     with Interrupt() as interrupt, _Line(as_json) as line:
-        tuned = tune(model, mixture, spec, seed=seed, progress=line.update, stop=lambda: interrupt.happened)
+        tuned = tune(
+            model, mixture, spec, seed=seed, progress=line.update, stop=lambda: interrupt.happened, state=state
+        )
     rows = evaluate(codec, tests, end=True)
     model.save(out / "model")
     told = {name: value for name, value in asdict(tuned).items() if name != "history"}
@@ -173,70 +194,30 @@ def _tune(
     if tuned.stopped == "diverged":
         cut.append(f"The loss was no longer finite after step {tuned.step}; the weights of the best step are kept.")
     result = {
-        "schema_version": 1, "kind": "tune", "name": model.spec.name or source, "tuned": told,
+        "schema_version": 1, "kind": "tune", "key": state.key, "name": model.spec.name or source, "tuned": told,
         "history": tuned.history, "tasks": rows, "before": before, "spec": model.spec.to_dict(full=True),
         "settings": settings, "provenance": provenance(), "warnings": cut, "complete": not interrupt.happened,
     }  # fmt: skip
     write_json(out / TUNING, result)
-    page = write_tuning(out)
-    if as_json:
-        _print({"tuned": told, "tasks": rows, "before": before, "report": str(page), "model": str(out / "model")})
-    else:
-        show(rows)
-        print(f"kept step {tuned.best_step} of {tuned.step}, held-out loss {tuned.best_loss:.4f} nats a token")
-        print(f"model   {out / 'model'}\nreport  {page}")
+    _tell(result, out, write_tuning(out), as_json)
     if interrupt.happened:
-        say(f"Interrupted after step {tuned.step}: {page} shows what had been measured.")
+        say(f"Interrupted after step {tuned.step}; the same command with --resume goes on from there.")
         raise typer.Exit(INTERRUPTED)
+    state.remove()
 
 
-def _curve(
-    source: str, parts: list[Three], spec: TuneSpec, tokens: TokenizerSpec | None, labels: str, seeds: int,
-    out: Path, settings: dict[str, Any], device: str, as_json: bool,
-) -> None:  # fmt: skip
-    import assay
-    from assay.report.tasks import LABELS, value, write_labels
-    from assay.runs import provenance, write_json
-    from assay.studies.label_efficiency import ARMS, label_curve
-    from assay.training.opening import has_weights, open_model
-    from assay.training.signals import Interrupt
+def _tell(result: dict[str, Any], out: Path, page: Path, as_json: bool) -> None:
+    """What a tuning came to."""
+    from assay.cli.tasks import show
 
-    if len(parts) > 1:
-        raise UserError(f"--labels: a curve is of one labelled set, and {len(parts)} are given.", "Give one --data.")
-    try:
-        counts = [int(count) for count in labels.split(",")]
-    except ValueError:
-        raise UserError(f"--labels {labels}: not whole numbers.", "Write --labels 8,32,128,512.") from None
-    pretrained = open_model(source, _texts(parts), tokenizer=tokens, device=device)
-
-    def make(arm: str, seed: int) -> Model:
-        if arm == "pretrained":
-            return open_model(source, (), device=device)
-        return assay.build(pretrained.spec, seed=seed, device=device, tokenizer=pretrained.tokenizer)
-
-    arms = ARMS if has_weights(source) else ARMS[1:]
-    with Interrupt() as interrupt:
-        found = label_curve(
-            make, parts[0], spec, labels=counts, seeds=seeds, arms=arms, progress=say, stop=lambda: interrupt.happened
-        )
-    if not found["runs"]:
-        raise KeyboardInterrupt("nothing had been measured yet.")
-    result = {
-        "schema_version": 1, "kind": "labels", "name": pretrained.spec.name or source, **found, "settings": settings,
-        "task": parts[0].train.facts, "test_items": len(parts[0].test), "spec": pretrained.spec.to_dict(full=True),
-        "provenance": provenance(),
-    }  # fmt: skip
-    write_json(out / LABELS, result)
-    page = write_labels(out)
+    tuned, model = result["tuned"], out / "model"
     if as_json:
-        _print({**found, "report": str(page)})
-    else:
-        for point in found["points"]:
-            print(f"{point['arm']:<11} {point['labels']:>6} labels  accuracy {value(point['accuracy'])}")
-        print(f"report  {page}")
-    if interrupt.happened:
-        say(f"Interrupted: {page} shows what had been measured.")
-        raise typer.Exit(INTERRUPTED)
+        as_plain({"tuned": tuned, "tasks": result["tasks"], "before": result["before"], "report": str(page),
+                  "model": str(model)})  # fmt: skip
+        return
+    show(result["tasks"])
+    print(f"kept step {tuned['best_step']} of {tuned['step']}, held-out loss {tuned['best_loss']:.4f} nats a token")
+    print(f"model   {model}\nreport  {page}")
 
 
 def _parts(name: str, template: Any, text: str | None, label: str | None, items: int, most: int) -> Three:
@@ -292,12 +273,13 @@ def _rates(rates: str | None, count: int) -> list[float]:
     return found
 
 
-def _texts(parts: list[Three]) -> list[str]:
+def texts_of(parts: list[Three]) -> list[str]:
     """Training texts, for a fresh model's tokenizer."""
     return [item.prompt + item.answer for part in parts for item in part.train.items]
 
 
-def _print(data: dict[str, Any]) -> None:
+def as_plain(data: dict[str, Any]) -> None:
+    """Print data as JSON."""
     import json
 
     from assay.runs.files import plain

@@ -68,6 +68,8 @@ def label_curve(
     arms: Sequence[str] = ARMS,
     progress: Callable[[str], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    done: Sequence[dict[str, Any]] = (),
+    keep: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Tune every arm on every number of labels, `seeds` times.
 
@@ -80,6 +82,8 @@ def label_curve(
         arms: of `ARMS`.
         progress: called with a line before each run.
         stop: asked after every step.
+        done: rows of "runs" that are not to be done again.
+        keep: called with everything so far after each run.
 
     Returns:
         "runs": a row a run; "points": mean and interval by arm and number; "differences": paired, pretrained minus
@@ -94,11 +98,15 @@ def label_curve(
     labels = sorted(set(labels))
     for count in labels:
         subset(parts.train, count, 0)
-    runs: list[dict[str, Any]] = []
+    wanted = {(arm, count, seed) for arm in arms for count in labels for seed in range(seeds)}
+    runs = [row for row in done if (row["arm"], row["labels"], row["seed"]) in wanted]
+    there = {(row["arm"], row["labels"], row["seed"]) for row in runs}
     for seed in range(seeds):
         for count in labels:
             chosen = subset(parts.train, count, seed)
             for arm in arms:
+                if (arm, count, seed) in there:
+                    continue
                 if progress is not None:
                     progress(f"{arm}, {count} labels, seed {seed}")
                 model = make(arm, seed)
@@ -114,6 +122,8 @@ def label_curve(
                         "majority": found["majority"],
                     }
                 )  # fmt: skip
+                if keep is not None:
+                    keep(_summary(runs, labels, arms, complete=False))
     return _summary(runs, labels, arms, complete=True)
 
 

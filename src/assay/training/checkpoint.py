@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from assay.errors import UserError
 from assay.runs import RunFolder, read_json, write_json
 
-__all__ = ["load_checkpoint", "load_weights", "named_weights", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "moments", "named_weights", "restore_moments", "save_checkpoint"]
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -47,7 +47,7 @@ def save_checkpoint(
         weights = {name: p.cpu().contiguous() for name, p in named_weights(model).items()}
         save_file(weights, str(path / MODEL), metadata={"format": "pt"})
         if optimizer is not None:
-            save_file(_moments(model, optimizer), str(path / OPTIMIZER), metadata={"format": "pt"})
+            save_file(moments(model, optimizer), str(path / OPTIMIZER), metadata={"format": "pt"})
         write_json(path / STATE, state)
     folder.keep_checkpoints(1)
 
@@ -69,7 +69,7 @@ def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.
     if not (path / OPTIMIZER).is_file():
         return None
     load_weights(path, model)
-    _restore_moments(model, optimizer, _read(path / OPTIMIZER))
+    restore_moments(model, optimizer, _read(path / OPTIMIZER))
     return dict(state)
 
 
@@ -92,7 +92,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
             parameter.copy_(found[name])
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state by parameter name: `<name>/exp_avg`, `<name>/exp_avg_sq`, `<name>/step`."""
     names = {id(p): name.replace("_orig_mod.", "") for name, p in model.named_parameters()}
     return {
@@ -102,7 +102,8 @@ def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     }
 
 
-def _restore_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+def restore_moments(model: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    """Put a state that `moments` gave back, by parameter name."""
     parameters = {name.replace("_orig_mod.", ""): p for name, p in model.named_parameters()}
     for key, value in saved.items():
         name, _, field = key.rpartition("/")

@@ -28,6 +28,7 @@ from assay.training.schedule import factor, warmup_share
 from assay.training.setup import default_dtype
 from assay.training.step import seed_dropout, take_step
 from assay.training.tuning_spec import TuneSpec
+from assay.training.tuning_state import TuningState
 
 __all__ = ["Mixture", "Part", "Tuned", "tune"]
 
@@ -126,6 +127,7 @@ def tune(
     seed: int = 0,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    state: TuningState | None = None,
 ) -> Tuned:
     """Tune a model in place; it ends with the weights of its lowest held-out loss.
 
@@ -136,6 +138,7 @@ def tune(
         seed: of the order of examples, of dropout and of adapters.
         progress: called with every row of metrics.
         stop: asked after every step.
+        state: where it is kept from being lost; it goes on from what is there.
 
     Raises:
         UserError: a family or tokenizer that cannot, an answer longer than the window, or peft is missing.
@@ -155,7 +158,8 @@ def tune(
     tuned.cut = {p.train.name: sum(x.cut > 0 for x in pairs) for p, pairs in zip(parts, mixture.pairs, strict=True)}
     tuned.trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     try:
-        _go(codec, mixture, heldout, spec, seed, tuned, progress or (lambda row: None), stop or (lambda: False))
+        _go(codec, mixture, heldout, spec, seed, tuned, progress or (lambda row: None), stop or (lambda: False),
+            state)  # fmt: skip
     finally:
         if spec.rank:
             merge_lora(net)
@@ -174,6 +178,7 @@ def _go(
     tuned: Tuned,
     progress: Progress,
     stop: Stop,
+    state: TuningState | None,
 ) -> None:
     net = codec.model.transformer
     device = str(codec.model.device)
@@ -194,8 +199,17 @@ def _go(
         progress(row)
         return better
 
-    measure()
-    for step in range(spec.steps):
+    if state is not None:
+        state.restore(net, optimizer, best, tuned)
+        waited = state.waited
+        for before in range(tuned.step):  # the tasks' places in their orders
+            mixture.batch(before)
+    if not tuned.history:
+        measure()
+    for step in range(tuned.step, spec.steps):
+        if spec.patience and waited >= spec.patience:
+            tuned.stopped = "patience"
+            break
         began = time.perf_counter()
         batch = fill_rows(codec, mixture.batch(step), spec.length)
         rate = spec.optimizer.learning_rate * factor(spec.schedule, (step + 1) / spec.steps, warmup)
@@ -220,10 +234,12 @@ def _go(
         progress(row)
         if tuned.step * spec.evaluations // spec.steps > (tuned.step - 1) * spec.evaluations // spec.steps:
             waited = 0 if measure() else waited + 1
-            if spec.patience and waited >= spec.patience:
-                tuned.stopped = "patience"
-                break
+            if state is not None:
+                state.waited = waited
+                state.save(net, optimizer, best, tuned)
         if stop():
+            if state is not None:
+                state.save(net, optimizer, best, tuned, at_once=True)
             tuned.stopped = "asked"
             measure()
             break
