@@ -23,6 +23,8 @@ import numpy as np
 
 from assay.data.corpus import Corpus
 from assay.data.items import GENERATED, part_of
+from assay.data.planted import planted
+from assay.data.topics import topics
 from assay.errors import UserError, did_you_mean
 
 __all__ = ["MADE", "PREFIX", "Made", "Settings", "made"]
@@ -84,8 +86,17 @@ def _sheets(lines: list[str]) -> list[str]:
     return sheets
 
 
+def _sentences(draw: Callable[[int, int], list[str]], settings: Settings) -> list[str]:
+    """A corpus whose items are sentences, which have no sizes."""
+    if settings.sizes:
+        raise UserError("sizes: belongs to made tasks, and this corpus is none.", "Leave sizes out.")
+    return draw(settings.items, settings.seed)
+
+
 MADE: dict[str, Made] = {name: Made(maker.say, partial(_task, name)) for name, maker in GENERATED.items()}
 """Name to corpus."""
+MADE["planted"] = Made("Sentences with a planted skew and planted secrets.", partial(_sentences, planted))
+MADE["topics"] = Made("Documents of invented words, each with a topic and a mood.", partial(_sentences, topics))
 
 
 def made(source: str) -> Corpus:
