@@ -69,10 +69,12 @@ class Experiment:
         study: what is trained. Its seeds hold for the final runs.
         rates: a sweep on seed 0 alone; the rate with the lowest held-out loss is the combination's own. A best rate
             at the sweep's edge is reported. None: the study's own rate.
+        begins: each run begins with the weights of the run of this experiment that has its seed; of one combination.
     """
 
     study: StudySpec
     rates: tuple[float, ...] | None = None
+    begins: Experiment | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Claim:
         verdicts: which verdicts are possible; an exact claim cannot be undecided.
         judge: from the deciding questions' verdicts to the claim's.
         tiers: where it can be run; full alone: beyond the quick tier's reach, with the reason in `changes`.
+        alone: it takes times, so nothing else may run beside it.
         seconds: core-seconds that `measure` takes at the quick tier, without the runs: the longest start first.
     """
 
@@ -174,4 +177,5 @@ class Claim:
     judge: Callable[[Mapping[str, Verdict]], Verdict] = combine
     verdicts: Sequence[Verdict] = field(default_factory=lambda: tuple(Verdict))
     tiers: Sequence[Tier] = tuple(Tier)
+    alone: bool = False
     seconds: float = 5.0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.claims.base import Experiment, Tier, Words
+from assay.claims.plan import combinations, final_runs, sweeps
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import RunSpec
 from assay.stats import Interval, mean_interval, paired_difference
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from assay.generation.model import Model
     from assay.training.text import Text
 
-__all__ = ["Cell", "Lab", "Results", "Trained", "final_runs", "sweeps_of", "swept"]
+__all__ = ["NEVER", "Cell", "Lab", "Results", "Trained"]
 
 
 NEVER = Interval(math.nan, -math.inf, math.inf, 0.95, 0, "no run came to its end")
@@ -148,19 +149,6 @@ class Results:
         return said
 
 
-def best(sweep: Mapping[float, float]) -> float:
-    """The rate with the lowest loss; the lowest rate where every one diverged."""
-    return min(sweep, key=lambda rate: (sweep[rate], rate))
-
-
-def swept(experiment: Experiment) -> list[tuple[float, list[RunSpec]]]:
-    """The sweep's runs: for each rate, seed 0 of every combination in the study's order."""
-    single = experiment.study.with_(seeds=1)
-    return [
-        (rate, single.with_(**{"train.optimizer.learning_rate": rate}).runs()) for rate in experiment.rates or ()
-    ]  # fmt: skip
-
-
 class Lab:
     """What `measure` is handed.
 
@@ -191,43 +179,9 @@ class Lab:
     def results(self, name: str) -> Results:
         """The finished runs of one of the claim's experiments."""
         experiment = self._experiments[name]
-        sweeps = sweeps_of(self.folder, experiment)
         cells = []
-        for (labels, runs), sweep in zip(_combinations(final_runs(experiment, sweeps)), sweeps, strict=True):
+        combined = combinations(final_runs(experiment, self.folder))
+        for (labels, runs), sweep in zip(combined, sweeps(experiment, self.folder), strict=True):
             rate = runs[0].train.optimizer.learning_rate
             cells.append(Cell(labels, [Trained(run, self.folder.run(run.hash)) for run in runs], rate, sweep))
         return Results(cells)
-
-
-def final_runs(experiment: Experiment, sweeps: Sequence[Mapping[float, float]]) -> list[RunSpec]:
-    """The experiment's runs, each combination at its best rate.
-
-    Args:
-        experiment: of a claim.
-        sweeps: for each combination in the study's order, rate to loss; empty mappings where nothing was swept.
-    """
-    runs = []
-    for (_, group), sweep in zip(_combinations(experiment.study.runs()), sweeps, strict=True):
-        if sweep:
-            group = [run.with_(**{"train.optimizer.learning_rate": best(sweep)}) for run in group]
-        runs += group
-    return runs
-
-
-def _combinations(runs: Sequence[RunSpec]) -> list[tuple[dict[str, str], list[RunSpec]]]:
-    """Runs by combination: those of one combination stand together, seeds ascending from 0."""
-    groups: list[tuple[dict[str, str], list[RunSpec]]] = []
-    for run in runs:
-        if run.seed == 0:
-            groups.append((dict(run.labels), []))
-        groups[-1][1].append(run)
-    return groups
-
-
-def sweeps_of(folder: StudyFolder, experiment: Experiment) -> list[dict[float, float]]:
-    """For each combination in the study's order, rate to loss, from the sweep's runs; empty where nothing is swept."""
-    found: list[dict[float, float]] = [{} for _ in _combinations(experiment.study.runs())]
-    for rate, runs in swept(experiment):
-        for sweep, run in zip(found, runs, strict=True):
-            sweep[rate] = Trained(run, folder.run(run.hash)).bits_per_byte
-    return found
