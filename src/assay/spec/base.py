@@ -24,6 +24,8 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=False)
 
     shorthand: ClassVar[str | None] = None
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came when hashes were in use already: at their default a hash leaves them out, and stays."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +103,7 @@ class Described(Part):
 
     def _hashed(self) -> dict[str, Any]:
         """The fields that matter to the hash, as plain data."""
-        return self.model_dump(mode="json", exclude=set(self.unhashed))
+        return _without_later(self, self.model_dump(mode="json", exclude=set(self.unhashed)))
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
@@ -120,6 +122,17 @@ class Described(Part):
         for path, value in changes.items():
             set_path(type(self), fields, path, value)
         return type(self).from_dict(fields)
+
+
+def _without_later(part: Part, fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a part as plain data, in place without those that came later and say nothing."""
+    for name in list(fields):
+        value = getattr(part, name)
+        if name in part.later and value == type(part).model_fields[name].default:
+            del fields[name]
+        elif isinstance(value, Part):
+            _without_later(value, fields[name])
+    return fields
 
 
 def set_path(cls: type[Part], fields: dict[str, Any], path: str, value: Any, *, whole: str | None = None) -> None:

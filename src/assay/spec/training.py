@@ -52,6 +52,7 @@ class OptimizerSpec(Part):
     """AdamW (Loshchilov & Hutter 2019); decay on matrices only, not on norms, biases and scalars."""
 
     shorthand: ClassVar[str | None] = "learning_rate"
+    later: ClassVar[frozenset[str]] = frozenset({"equal_layers"})
 
     learning_rate: Positive = 3e-3
     """Peak."""
@@ -65,6 +66,9 @@ class OptimizerSpec(Part):
     """Decoupled decay, times the learning rate."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest global gradient norm; 0: no clipping."""
+    equal_layers: bool = False
+    """Before clipping, scale the gradient of every layer to the same norm (their sum of squares kept): for experiments
+    on what gradients do that grow from layer to layer."""
 
 
 class TrainSpec(Described):

@@ -16,6 +16,7 @@ from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
 from assay.spec.masks import Mask, MaskFacts
 from assay.training.optimizer import clip
+from assay.training.rescale import equalise_layers
 
 __all__ = ["StepResult", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
 
@@ -102,13 +103,18 @@ def take_step(
     most: float,
     z_loss: float,
     dtype: str,
+    equal_layers: bool = False,
 ) -> StepResult:
     """Gradients, clipping to the norm `most`, and the optimizer's step at `learning_rate`.
+
+    `equal_layers`: scale the gradient of every layer to the same norm first (`rescale.equalise_layers`).
 
     Nothing is applied where the loss or a gradient is not finite; the result says so.
     """
     optimizer.zero_grad(set_to_none=True)
     loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype)
+    if equal_layers:
+        equalise_layers(model)
     norm = float(clip(model.parameters(), most))
     result = StepResult(loss, norm)
     if all(map(_finite, result)):
