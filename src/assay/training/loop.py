@@ -189,6 +189,7 @@ class Training:
             most=train.optimizer.clip,
             z_loss=train.z_loss,
             dtype=self.dtype,
+            equal_layers=train.optimizer.equal_layers,
         )
         for what, value in (("loss", found.loss), ("gradient norm", found.grad_norm)):
             if not math.isfinite(value):
