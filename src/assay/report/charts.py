@@ -303,13 +303,14 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _both(draw: Callable[[int], Any], title: str) -> Chart:
+def _both(draw: Callable[[int], Any], title: str, name: str = "") -> Chart:
+    """Both widths. `name` tells apart charts of one title that stand in one page."""
     from altair.utils import schemapi
 
     # Checking every part against Vega's schema takes longer than drawing; the tests do it.
     with schemapi.debug_mode(VALIDATE):
         wide, narrow = (draw(width).to_dict(validate=VALIDATE) for width in (WIDE, NARROW))
-    return Chart(_svg(wide, title, "w"), _svg(narrow, title, "n"), title)
+    return Chart(_svg(wide, title, f"{name}w"), _svg(narrow, title, f"{name}n"), title)
 
 
 def _svg(specification: dict[str, Any], title: str, suffix: str) -> str:
