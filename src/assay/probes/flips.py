@@ -71,14 +71,16 @@ def closure(table: Bool[np.ndarray, "q k"], layers: int) -> Reach:
     return found.T > 0
 
 
-def shape(found: Reach, *, prefix: int) -> Shape:
+def shape(found: Reach, *, prefix: int, ignore: Iterable[int] = ()) -> Shape:
     """What kind of attention a square reach belongs to.
 
     Args:
         found: reach of tokens on outputs of the same positions.
         prefix: tokens that a prefix decoder would let see each other.
+        ignore: tokens that were not flipped: their rows say nothing.
     """
-    size = len(found)
+    size, left_out = len(found), set(ignore)
+    told = [token for token in range(size) if token not in left_out]
     token, output = np.arange(size)[:, None], np.arange(size)[None]
     later = token <= output
     kinds: dict[Shape, Bool[np.ndarray, "tokens outputs"]] = {
@@ -86,4 +88,4 @@ def shape(found: Reach, *, prefix: int) -> Shape:
         "prefix": later | (token < prefix),
         "bidirectional": np.ones((size, size), dtype=bool),
     }
-    return next((name for name, table in kinds.items() if np.array_equal(found, table)), "other")
+    return next((name for name, table in kinds.items() if np.array_equal(found[told], table[told])), "other")
