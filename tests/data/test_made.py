@@ -34,10 +34,10 @@ def test_a_name_says_all_of_the_text() -> None:
 
 
 def test_sizes_and_mixtures() -> None:
-    corpus = made("made:addition+operations:items=40:sizes=5")
+    corpus = made("made:addition+recall:items=40:sizes=5")
     sums = [d for d in corpus.documents if d.startswith("Add") and d.count("Add") == 1]
     assert len(sums) == 10 and all(len(word) == 5 for word in sums[0].split()[1:4:2])
-    assert sum(d.count("Last digits") for d in corpus.documents) == 20
+    assert sum(d.count("Recall") for d in corpus.documents) == 20
 
 
 def test_held_out_windows_are_there() -> None:
@@ -56,7 +56,7 @@ def test_held_out_windows_are_there() -> None:
         ("made:copy:items=many", "no whole number"),
         ("made:copy:items=1,2", "not one number"),
         ("made:copy:items=0", "too small"),
-        ("made:operations:sizes=6", "Give 1 to 5"),
+        ("made:recall:sizes=6", "Give 1 to 5"),
     ],
 )
 def test_bad_names_are_told(source: str, said: str) -> None:

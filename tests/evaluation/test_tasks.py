@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.evaluation.tasks_common import FAMILIES, tiny
 from tests.training.conftest import sample_text
 
+from assay.data.items import TABLES
 from assay.errors import UserError
 from assay.evaluation.evaluate import evaluate_task
 from assay.evaluation.generated import GENERATED, continuation_task, generated_task
@@ -31,10 +32,8 @@ def solve(name: str, prompt: str) -> str:
     if name == "addition":
         a, b = first.split(" + ")
         return str(int(a) + int(b))
-    if name == "operations":
-        values = {"+": (1, 1), "-": (1, -1), "&": (1, 3), "@": (3, 1), "~": (2, -1)}
-        sums = (values[part[1]] + (int(part[0]), int(part[2])) for part in first.split())
-        return " ".join(str((x * a + y * b) % 10) for x, y, a, b in sums)
+    if name == "recall":
+        return " ".join(TABLES[place][letter] for place, letter in enumerate(first.split()))
     table = dict(entry.split() for entry in first.split(", "))
     asked = prompt.splitlines()[1].removesuffix(":").partition(" of ")[2].split()
     return " ".join(table[key] for key in asked)
@@ -77,6 +76,11 @@ def hash_of(word: str) -> float:
 def test_parts_share_no_prompt(name: str) -> None:
     parts = [{i.prompt for i in generated_task(name, 300, part=p).items} for p in ("train", "valid", "test")]
     assert all(parts) and not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+
+
+def test_tables_to_be_known_are_balanced_and_differ() -> None:
+    assert len({tuple(table.values()) for table in TABLES}) == 5
+    assert all(set(Counter(table.values()).values()) == {2} for table in TABLES)
 
 
 def test_groups_count_what_they_say() -> None:

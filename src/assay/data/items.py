@@ -102,25 +102,21 @@ def _addition(rng: np.random.Generator, size: int) -> Drawn:
     return f"Add: {a} + {b}\nAnswer:", str(right), wrong
 
 
-OPERATIONS: tuple[tuple[str, Callable[[int, int], int]], ...] = (
-    ("+", lambda a, b: a + b),
-    ("-", lambda a, b: a - b),
-    ("&", lambda a, b: a + 3 * b),
-    ("@", lambda a, b: 3 * a + b),
-    ("~", lambda a, b: 2 * a - b),
+KEYS = string.ascii_lowercase[:20]
+TABLES: tuple[dict[str, str], ...] = tuple(
+    dict(zip(KEYS, (str(digit) for digit in np.random.default_rng(number).permutation(20) % 10), strict=True))
+    for number in range(5)
 )
-"""Sign and value of five sub-tasks on two digits, of which the last digit (modulo 10) is asked. Each answer is as
-frequent as any other, so nothing is gained without reading the digits."""
+"""Five tables that no prompt shows: what a letter's digit is. Each digit stands twice in each, so that nothing is
+gained without reading the letter."""
 
 
-def _operations(rng: np.random.Generator, size: int) -> Drawn:
-    """The first `size` operations, each on two digits of its own: right only where every part is."""
-    pairs = rng.integers(0, 10, (size, 2)).tolist()
-    chosen = OPERATIONS[:size]
-    asked = " ".join(f"{a}{sign}{b}" for (sign, _), (a, b) in zip(chosen, pairs, strict=True))
-    answer = [str(value(a, b) % 10) for (_, value), (a, b) in zip(chosen, pairs, strict=True)]
+def _recall(rng: np.random.Generator, size: int) -> Drawn:
+    """A letter's digit in each of the first `size` tables: facts to be known, right only where every one is."""
+    letters = [KEYS[i] for i in rng.integers(0, len(KEYS), size)]
+    answer = [table[letter] for letter, table in zip(letters, TABLES, strict=False)]
     wrong = _others(rng, answer, string.digits)
-    return f"Last digits: {asked}\nAnswer:", " ".join(answer), wrong
+    return f"Recall: {' '.join(letters)}\nAnswer:", " ".join(answer), wrong
 
 
 GENERATED: dict[str, Maker] = {
@@ -129,7 +125,7 @@ GENERATED: dict[str, Maker] = {
     "lookup": Maker("The value that a table gives for a key.", _lookup, (4, 6, 8), "entry", 26),
     "addition": Maker("Sums of two numbers of equal length.", _addition, (1, 2, 3, 4), "digit", 18),
     "compose": Maker("Several look-ups at once: right only where each part is.", _compose, (1, 2, 3, 5), "part", 26),
-    "operations": Maker("Last digits of five different sums, asked at once.", _operations, (1, 2, 3, 5), "part", 5),
+    "recall": Maker("Digits of letters in five tables to be known by heart.", _recall, (1, 2, 3, 5), "part", 5),
 }
 """Name to task."""
 

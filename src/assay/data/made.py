@@ -1,7 +1,7 @@
 """Corpora that are made here: named in `DataSpec.source`, so that a run's hash says all of its text.
 
     made:addition
-    made:addition+operations:items=40000:seed=1:sizes=5
+    made:addition+recall:items=40000:seed=1:sizes=5
 
 `made:`, one name or several joined by `+`, then settings after colons. Every task of `data.items` has a corpus:
 its items' prompts and answers, a line to an answer, as evaluation asks them, from the train part alone, so that no
