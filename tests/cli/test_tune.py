@@ -16,6 +16,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
     (tmp_path / "t.csv").write_text("text,label\n" + ROWS)
+    pairs = "".join(f"{i} and {i + 1},{2 * i + 1}\n" for i in range(80))
+    (tmp_path / "pairs.csv").write_text("prompt,answer\n" + pairs)
     fields = {"width": 16, "layers": 1, "attention": {"heads": 2}, "context": 128}
     (tmp_path / "m.json").write_text(json.dumps(fields))
     return tmp_path
@@ -121,7 +123,7 @@ def test_an_interrupted_curve_keeps_its_points(here: Path, monkeypatch: pytest.M
         (("tune", "m.json", "--data", "t.csv", "--rates", "1,2"), "2 rates for 1 tasks"),
         (("tune", "m.json", "--data", "t.csv", "--labels", "a"), "not whole numbers"),
         (("tune", "m.json", "--data", "t.csv", "--labels", "5000", "--tokenizer", "bytes"), "labels = 5000"),
-        (("tune", "tiny-encoder", "--data", "t.csv"), "writes no answers"),
+        (("tune", "tiny-encoder", "--data", "pairs.csv"), "writes no answers, it chooses among given ones"),
         (("tune", "m.json", "--data", "t.csv", "--length", "3", "--tokenizer", "bytes"), "the window is 3"),
         (("eval", "m.json", "--tasks", "copy"), "has no weights to evaluate"),
         (("eval", "no/where", "--tasks", ","), "names no task"),

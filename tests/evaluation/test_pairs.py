@@ -8,7 +8,8 @@ import torch
 from tests.evaluation.tasks_common import FAMILIES, tiny
 
 from assay.errors import UserError
-from assay.evaluation.pairs import Codec, fill_rows, pair_batches, rolling, score, write
+from assay.evaluation.pairs import Codec, fill_rows, pair_batches, rolling, score
+from assay.evaluation.writing import write
 from assay.nn.batch import to_tensors
 from assay.nn.loss import loss_sum, target_nats
 
@@ -152,8 +153,8 @@ def test_a_greedy_answer_is_scored_as_greedy() -> None:
 
 
 def test_what_cannot_answer_is_refused_with_the_remedy() -> None:
-    with pytest.raises(UserError, match="family = encoder: it writes no answers.*Take causal"):
-        Codec(tiny("encoder"))
+    with pytest.raises(UserError, match="head = none: this encoder model scores no tokens"):
+        Codec(tiny("encoder", head={"kind": "none"}))
     model = tiny()
     model.tokenizer = None
     with pytest.raises(UserError, match=r"tokenizer: the model has none"):

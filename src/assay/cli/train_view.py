@@ -39,7 +39,7 @@ class TrainingLine:
         )
         self.task = self.live.add_task("starting", total=1.0)
         self.began: tuple[float, float] | None = None
-        self.bits: float | None = None
+        self.held = ""
 
     def __enter__(self) -> Self:
         """Show it."""
@@ -55,9 +55,9 @@ class TrainingLine:
     def update(self, row: dict[str, Any]) -> None:
         """Take a row of metrics."""
         if row["kind"] == "eval":
-            self.bits = row["bits_per_byte"]
+            long, self.held = heldout(row, 3), heldout(row, 3, short=True)
             if not self.console.is_terminal:
-                self.console.print(f"step {row['step']:,}: {self.bits:.3f} bits per byte held out")
+                self.console.print(f"step {row['step']:,}: {long} held out")
         elif row["kind"] == "train":
             self.live.update(self.task, completed=row["progress"], description=self._sentence(row))
         elif row.get("event") == "eager":
@@ -65,8 +65,8 @@ class TrainingLine:
 
     def _sentence(self, row: dict[str, Any]) -> str:
         said = [f"step {row['step']:,}", f"loss {row['loss']:.3f}"]
-        if self.bits is not None:
-            said.append(f"{self.bits:.3f} bits/byte")
+        if self.held:
+            said.append(self.held)
         said.append(f"{count(row['tokens_per_second'])} tokens/s")
         now, done = time.monotonic(), float(row["progress"])
         if self.began is None:
@@ -75,6 +75,13 @@ class TrainingLine:
         if since > 0 and (now - self.began[0] > 2 or since > AT_LEAST):
             said.append(f"{duration((now - self.began[0]) * max(1 - done, 0) / since)} left")
         return ", ".join(said)
+
+
+def heldout(row: dict[str, Any], digits: int, *, short: bool = False) -> str:
+    """The held-out measure with its unit: continuation bits per byte, or an encoder's nats a masked token."""
+    if "bits_per_byte" in row:
+        return f"{row['bits_per_byte']:.{digits}f} {'bits/byte' if short else 'bits per byte'}"
+    return f"{row['masked_nats_per_token']:.{digits}f} {'nats/mask' if short else 'nats a masked token'}"
 
 
 def summary(folder: Path, outcome: dict[str, Any]) -> None:
@@ -87,7 +94,10 @@ def summary(folder: Path, outcome: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("held out", f"{outcome['bits_per_byte']:.4f} bits per byte, continuation")
+    if "bits_per_byte" in outcome:
+        table.add_row("held out", f"{heldout(outcome, 4)}, continuation")
+    else:
+        table.add_row("held out", f"{heldout(outcome, 4)}, mean of {outcome['masked_tokens']:,}")
     table.add_row("trained", f"{outcome['steps']:,} steps, {count(outcome['supervised_tokens'])} supervised tokens")
     table.add_row("compute", f"{flops(outcome['flops'])} in {duration(outcome['seconds'])}")
     table.add_row("speed", f"{count(outcome['tokens_per_second'])} tokens/s")

@@ -9,8 +9,9 @@ import numpy as np
 
 from assay.evaluation.calibration import brier, confidences, ece, reliability
 from assay.evaluation.metrics import accuracy, edit_similarity, f1, f1_by_class, mean, plain
-from assay.evaluation.pairs import Codec, Pair, score, write
+from assay.evaluation.pairs import Codec, Pair, score
 from assay.evaluation.tasks import Item, Task
+from assay.evaluation.writing import write
 
 __all__ = ["evaluate", "evaluate_task"]
 
@@ -68,7 +69,7 @@ def evaluate_task(
         where answers are written, "exact_match", "edit_similarity" and "part_accuracy" (words right in their place);
         "groups": the same means by group.
     """
-    right = [codec.pair(item.prompt, item.answer, end=end, where=item.where) for item in task.items]
+    right = [_asked(codec, item, item.answer, end) for item in task.items]
     row: dict[str, Any] = {
         "task": task.name, "items": len(task), "chance": task.chance, "description": task.description,
         "cut": sum(pair.cut > 0 for pair in right), "facts": task.facts,
@@ -79,7 +80,7 @@ def evaluate_task(
     else:
         found = score(codec, right, batch_size=batch_size)
         values["nats_per_token"] = found.nats / found.tokens
-    if written and task.written:
+    if written and task.written and codec.writes:
         values |= _written(codec, task, right, max_new_tokens, batch_size)
     for name, per_item in values.items():
         share = name in ("accuracy", "accuracy_by_byte", "exact_match")
@@ -98,7 +99,7 @@ def _chosen(
     values: dict[str, np.ndarray[Any, Any]],
 ) -> dict[str, Any]:
     """Every choice of every item scored; item values go to `values`, the rest is returned."""
-    pairs = [codec.pair(i.prompt, choice, end=end, where=i.where) for i in task.items for choice in i.choices]
+    pairs = [_asked(codec, item, choice, end) for item in task.items for choice in item.choices]
     found = score(codec, pairs, batch_size=batch_size)
     counts = [len(item.choices) for item in task.items]
     nats = np.split(found.nats, np.cumsum(counts)[:-1])
@@ -128,6 +129,10 @@ def _chosen(
     if len(set(counts)) == 1:
         extra["brier"] = brier(np.stack(shares), gold)
     return extra
+
+
+def _asked(codec: Codec, item: Item, answer: str, end: bool) -> Pair:
+    return codec.pair(item.prompt, answer, end=end, where=item.where, choices=item.choices)
 
 
 def _written(

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import UserError
-from assay.evaluation.pairs import Codec, rolling, score, write
+from assay.evaluation.pairs import Codec, rolling, score
+from assay.evaluation.writing import refuse_unwritten, write
 from assay.generation.model import Model
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def harness_model(model: Model, *, batch_size: int = 16, length: int | None = No
     from lm_eval.api.model import TemplateLM
 
     codec = Codec(model, length=length)
+    refuse_unwritten(codec)
 
     class AssayLM(TemplateLM):
         """An assay model; see the module."""

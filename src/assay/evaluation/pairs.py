@@ -1,16 +1,20 @@
-"""A prompt and its answer as tokens, for any family that writes; the log-likelihood of answers; answers written.
+"""A prompt and its answer as tokens, for any family; the log-likelihood of answers; answers written.
 
 The prompt goes where a family reads: a causal decoder reads it from the left, a prefix decoder sees it whole, an
 encoder-decoder encodes it. The answer is what is predicted, its first token from the prompt's last (or from the
 decoder's start token), so
 
     log p(answer | prompt) = sum_i ln p(a_i | prompt, a_1 ... a_{i-1}) = - sum of the targets' nats.
+
+An encoder writes nothing, and chooses: mask tokens stand behind the prompt, as many as the longest choice has tokens,
+shorter choices being filled up with end tokens, and ln p is summed over them, each predicted by itself (Schick &
+Schuetze 2021, PET, in one pass). With a mask for each of a choice's own tokens, their number would tell it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +29,16 @@ from assay.nn.batch import hidden_at_targets, to_tensors
 from assay.objectives.base import Example, Ints, Lengths, Vocabulary, decoder_only, encoder_decoder, join
 from assay.spec.axes import Family, HeadKind, PromptRule
 
-__all__ = ["Codec", "Pair", "Scores", "fill_rows", "pair_batches", "rolling", "score", "vocabulary_of", "write"]
+__all__ = [
+    "Codec",
+    "Pair",
+    "Scores",
+    "fill_rows",
+    "pair_batches",
+    "rolling",
+    "score",
+    "vocabulary_of",
+]
 
 CHUNK_ELEMENTS = 2**22
 """Logits held at once."""
@@ -41,6 +54,8 @@ class Pair:
     """[a] without anything around it, but for an end token where one was asked for."""
     cut: int = 0
     """Tokens that the prompt lost at its beginning to fit the window."""
+    tail: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """What stands behind the answer's places, in an encoder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +77,24 @@ class Codec:
         """Args: model: with a tokenizer. length: tokens of a window; None: the model's `context`.
 
         Raises:
-            UserError: no tokenizer, a family that does not write, a special token that is missing.
+            UserError: no tokenizer, a model without a head over its vocabulary, a special token that is missing.
         """
         self.model, self.spec = model, model.spec
         family = model.spec.family
-        if family is Family.encoder or model.spec.head.kind is HeadKind.none:
+        if model.spec.head.kind is HeadKind.none:
             raise UserError(
-                f"family = {family}: it writes no answers, so tasks in text are not defined for it.",
-                "Take causal, prefix or encoder_decoder.",
+                f"head = none: this {family} model scores no tokens, so tasks in text are not defined for it.",
+                "Take a checkpoint with its masked-LM head, or another family.",
             )
         self.vocabulary = vocabulary_of(model)
+        self.writes = family is not Family.encoder
+        """Whether answers can be written; an encoder chooses among given ones."""
+        self._widths: dict[tuple[str, ...], int] = {}
+        if not self.writes and self.vocabulary.mask is None:
+            raise UserError(
+                "tokens.mask: the encoder's vocabulary has no mask token, so an answer has no place to stand.",
+                "Name one in the model's spec, or use a tokenizer that has one.",
+            )
         self.own = hasattr(model.tokenizer, "vocabulary")
         self.two = family is Family.encoder_decoder
         self.length = min(length or model.spec.context, model.spec.context)
@@ -125,7 +148,9 @@ class Codec:
                     found.pop()
         return found or [self.begin]
 
-    def pair(self, prompt: str, answer: str, *, end: bool = False, where: str = "") -> Pair:
+    def pair(
+        self, prompt: str, answer: str, *, end: bool = False, where: str = "", choices: Sequence[str] = ()
+    ) -> Pair:
         """Prompt and answer as tokens, the prompt cut at its beginning where the window is too short.
 
         The prompt's tokens are those that generation begins from. The answer's are the rest of both texts
@@ -136,10 +161,13 @@ class Codec:
             answer: what is asked for.
             end: add the end token to the answer.
             where: the place of the two, for messages.
+            choices: the answers that there are; an encoder has to know them.
 
         Raises:
-            UserError: an empty answer, or one longer than the window.
+            UserError: an empty answer, or one longer than the window; no choices for an encoder.
         """
+        if not self.writes:
+            return self._places(prompt, answer, choices, where)
         given = self.prompt(prompt)
         asked = self._answer(prompt, given, answer)
         if end:
@@ -148,13 +176,39 @@ class Codec:
             raise UserError(f"{where or 'answer'}: the answer {answer!r} gives no token.", "Give some text.")
         return self.fit(given, asked, where)
 
-    def fit(self, given: Sequence[int], asked: Sequence[int], where: str = "") -> Pair:
+    def _places(self, prompt: str, answer: str, choices: Sequence[str], where: str) -> Pair:
+        """The pair of an encoder: as many places as the longest choice has tokens, and what ends a text behind them."""
+        if not choices:
+            raise UserError(
+                f"{where or 'answer'}: family = encoder writes no answers, it chooses among given ones, and this task "
+                "has no classes.",
+                "Take causal, prefix or encoder_decoder, or give labels (at most 64 different ones).",
+            )
+        key = tuple(choices)
+        if key not in self._widths:
+            self._widths[key] = max(len(self.encode(choice)) for choice in key)
+        asked = self.encode(answer)
+        if not asked:
+            raise UserError(f"{where or 'answer'}: the answer {answer!r} gives no token.", "Give some text.")
+        filler = self.vocabulary.pad if self.vocabulary.eos is None else self.vocabulary.eos
+        asked += [filler] * (self._widths[key] - len(asked))
+        bare = self.encode(prompt)
+        if self.own:
+            begin, end = self.vocabulary.bos, self.vocabulary.eos
+            whole = [*([] if begin is None else [begin]), *bare, *([] if end is None else [end])]
+        else:
+            whole = [int(token) for token in self.model.tokenizer.encode(prompt)]
+        begins = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0) if bare else 1
+        given, tail = whole[: begins + len(bare)], whole[begins + len(bare) :]
+        return self.fit(given or [self.begin], asked, where, tail)
+
+    def fit(self, given: Sequence[int], asked: Sequence[int], where: str = "", tail: Sequence[int] = ()) -> Pair:
         """Tokens as a pair that fits the window.
 
         Raises:
             UserError: the answer is longer than the window.
         """
-        room = self.length if self.two else self.length + 1 - len(asked)
+        room = self.length if self.two else self.length + self.writes - len(asked) - len(tail)
         if room < 1 or len(asked) > self.length:
             raise UserError(
                 f"{where or 'answer'}: the answer has {len(asked)} tokens, and the window is {self.length}.",
@@ -166,7 +220,7 @@ class Codec:
             # The begin token stays, where the window has room for it beside the prompt's end.
             lead = kept[:1] if room > 1 and kept[0] in (self.vocabulary.bos, self.spec.tokens.bos) else []
             kept = [*lead, *kept[len(kept) - room + len(lead) :]]
-        return Pair(join(np.array(kept)), join(np.array(asked)), cut)
+        return Pair(join(np.array(kept)), join(np.array(asked)), cut, np.array(tail, dtype=np.int64))
 
     def _answer(self, prompt: str, given: list[int], answer: str) -> list[int]:
         if self.two:
@@ -180,11 +234,22 @@ class Codec:
         """The pair as this family learns or scores it: weight 1 on the answer's tokens alone."""
         if self.two:
             return encoder_decoder(pair.prompt, pair.answer, self.vocabulary)
+        if not self.writes:
+            return self._hidden(pair)
         sequence = join(pair.prompt, pair.answer)
         size = len(pair.prompt)
         if self.spec.prompt.rule is not PromptRule.none:
             return self._ruled(sequence, size)
         return decoder_only(sequence, prefix=size if self.spec.family is Family.prefix else 0, first=size - 1)
+
+    def _hidden(self, pair: Pair) -> Example:
+        """Mask tokens in the answer's places, each predicting what belongs there."""
+        mask = self.vocabulary.mask
+        assert mask is not None
+        targets = join(pair.prompt, pair.answer, pair.tail)
+        weights = np.zeros(len(targets), dtype=np.float32)
+        weights[len(pair.prompt) : len(pair.prompt) + len(pair.answer)] = 1
+        return Example(np.where(weights > 0, mask, targets), targets, weights)
 
     def _ruled(self, sequence: Ints, size: int) -> Example:
         """Prefix and positions as the model's own rule reads them off the prompt."""
@@ -221,7 +286,15 @@ def vocabulary_of(model: Model) -> Vocabulary:
         )
     end = tokens.eos[0] if tokens.eos else None
     pad = tokens.pad if tokens.pad is not None else (end or 0)
-    return Vocabulary(model.spec.vocab_size, pad, eos=end, decoder_start=tokens.decoder_start, mask=tokens.mask)
+    mask = tokens.mask if tokens.mask is not None else _special(model.tokenizer, "mask_token")
+    return Vocabulary(model.spec.vocab_size, pad, eos=end, decoder_start=tokens.decoder_start, mask=mask)
+
+
+def _special(tokenizer: Any, name: str) -> int | None:
+    """The id of a published tokenizer's special token; None where it has none."""
+    text, engine = getattr(tokenizer, name, None), getattr(tokenizer, "engine", None)
+    found = engine.id(text) if text and engine is not None else None
+    return None if found is None else int(found)
 
 
 def pair_batches(codec: Codec, pairs: Sequence[Pair], *, batch_size: int) -> Iterator[tuple[Ints, Batch]]:
@@ -303,53 +376,3 @@ def rolling(codec: Codec, tokens: Sequence[int]) -> list[Pair]:
         found.append(Pair(join(np.array(whole[first : done + 1])), join(np.array(whole[done + 1 : done + ahead + 1]))))
         done += ahead
     return found
-
-
-def write(
-    codec: Codec,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    stop: Sequence[str] = (),
-    batch_size: int = 32,
-    **how: Any,
-) -> list[str]:
-    """What the model writes behind each prompt, greedily unless `how` says otherwise, up to an end or a stop text.
-
-    Args:
-        codec: of the model.
-        prompts: tokens of each (`Codec.prompt`).
-        max_new_tokens: of each answer.
-        stop: texts that end an answer and are left out of it.
-        batch_size: prompts at a time.
-        how: as in `Model.generate`.
-    """
-    texts = [""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    pad, model = codec.vocabulary.pad, codec.model
-    for begin in range(0, len(order), batch_size):
-        numbers = order[begin : begin + batch_size]
-        width = len(prompts[numbers[0]])
-        rows = [list(prompts[i]) for i in numbers]
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=model.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
-        made = model.generate(
-            ids, max_new_tokens=max_new_tokens, attention_mask=None if bool(mask.all()) else mask,
-            stop=list(stop) or None, **how,
-        )  # fmt: skip
-        first = 1 if codec.two else width
-        for number, row in zip(numbers, made[:, first:].tolist(), strict=True):
-            texts[number] = _until(codec, row, stop)
-    return texts
-
-
-def _until(codec: Codec, ids: Sequence[int], stop: Sequence[str]) -> str:
-    ends = {*codec.spec.tokens.eos, codec.vocabulary.eos}
-    kept = []
-    for token in ids:
-        if token in ends:
-            break
-        kept.append(token)
-    text = str(codec.model.tokenizer.decode(kept))
-    cuts = [text.index(mark) for mark in stop if mark and mark in text]
-    return text[: min(cuts)] if cuts else text

@@ -153,7 +153,7 @@ def prepare(runs: Sequence[RunSpec], study: StudyFolder | None = None) -> dict[s
         UserError: data, an objective, a length or a budget does not work, with the combination.
     """
     from assay.training.accounting import FlopMeter
-    from assay.training.setup import check, curve_windows, first_count, make_loader
+    from assay.training.setup import check, curve_windows, first_count, make_loader, refuse_uncontinued
     from assay.training.text import load_text, resolve
 
     texts: dict[str, Text] = {}
@@ -168,6 +168,7 @@ def prepare(runs: Sequence[RunSpec], study: StudyFolder | None = None) -> dict[s
             continue
         whole = resolve(run)
         try:
+            refuse_uncontinued(whole)
             first = first_count(make_loader(whole, text), FlopMeter(whole.model))
             check(whole, text, curve_windows(text), first)
         except UserError as error:

@@ -184,7 +184,7 @@ class _Runner:
         for row in one.tail.rows():
             if row.get("kind") == "train":
                 newest = row
-            elif row.get("kind") == "eval":
+            elif row.get("kind") == "eval" and "bits_per_byte" in row:  # an encoder has none
                 self._tell(one.outcome, "evaluated", step=row["step"], bits_per_byte=row["bits_per_byte"])
         if newest is None:
             return

@@ -41,7 +41,7 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What came out: bits per byte, tokens, FLOPs, times, memory.
+        """What came out: bits per byte (of an encoder: nats a masked token), tokens, FLOPs, times, memory.
 
         Raises:
             UserError: the run is not finished; where it failed, with the reason.
@@ -157,7 +157,7 @@ def train(
             tokenizer. None: that of `init`.
         data: a `DataSpec`, its fields, or a path to text; "stdlib": the running Python's own prose.
         out: the run's folder; None: `runs/<hash>`.
-        objective: what is learned; None: causal LM in a causal decoder, prefix LM in the other families.
+        objective: what is learned; None: causal LM in a causal decoder, masked LM in an encoder, else prefix LM.
         seed: of initialization, data order and dropout.
         init: begin from these weights, with their tokenizer: a finished run's folder, or any SOURCE with weights; the
             hash of what it began from is part of the run's identity. `assay.train(None, init=run.folder.path,

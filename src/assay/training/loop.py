@@ -11,11 +11,13 @@ import torch
 
 from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation, continuation
+from assay.evaluation.masked import Masked, masked
 from assay.nn import build
 from assay.nn.compiling import compile_blocks
 from assay.nn.kernels.native import keep_memory
 from assay.nn.transformer import Transformer
 from assay.runs import RunFolder
+from assay.spec.axes import Family
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount, FlopMeter
 from assay.training.checkpoint import OPTIMIZER, load_checkpoint, save_checkpoint
@@ -29,6 +31,7 @@ from assay.training.setup import (
     default_dtype,
     first_count,
     make_loader,
+    masked_rows,
     pick_device,
     wants_compiling,
 )
@@ -107,7 +110,9 @@ class Training:
         check_tokens(self.run, text)
         self.loader: Loader = make_loader(self.run, text)
         self.meter = FlopMeter(self.run.model)
-        self.windows = curve_windows(text)
+        self.encoder = self.run.model.family is Family.encoder
+        self.windows = [] if self.encoder else curve_windows(text)
+        self.hidden = masked_rows(self.run, text, self.loader) if self.encoder else []
         first = first_count(self.loader, self.meter)
         self.total = check(self.run, text, self.windows, first)
         self.warmup = warmup_share(run.train.schedule, self._share(first))
@@ -213,14 +218,14 @@ class Training:
         )
         return at.progress
 
-    def _evaluate(self) -> Continuation:
+    def _evaluate(self) -> Continuation | Masked:
         began = time.perf_counter()
-        found = continuation(
-            self.model,
-            self.windows,
-            self.text.tokenizer.vocabulary,
-            precision=precision(self.dtype, self.device),
-        )
+        exact = precision(self.dtype, self.device)
+        found: Continuation | Masked
+        if self.encoder:
+            found = masked(self.model, self.hidden, precision=exact)
+        else:
+            found = continuation(self.model, self.windows, self.text.tokenizer.vocabulary, precision=exact)
         at = self.at
         row = {
             "kind": "eval",
@@ -238,7 +243,8 @@ class Training:
 
     def _since_warmup(self) -> list[float]:
         """Held-out losses from the end of the warmup on, for the schedule that follows them."""
-        return [row["bits_per_byte"] for row in self.heldout if row["progress"] >= self.warmup]
+        name = "masked_nats_per_token" if self.encoder else "bits_per_byte"
+        return [row[name] for row in self.heldout if row["progress"] >= self.warmup]
 
     def _compile(self) -> None:
         """Compile where it is wanted and works, and measure memory by a pass whose gradients are thrown away."""

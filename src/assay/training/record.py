@@ -14,6 +14,13 @@ from assay.training.text import Text
 __all__ = ["Counters", "begin", "result"]
 
 
+MEASURES = (
+    "bits_per_byte", "nats_per_token", "windows",
+    "masked_nats_per_token", "masked_tokens", "masked_standard_error",
+)  # fmt: skip
+"""What evaluations say of held-out text: the first three, or, of an encoder, the last three."""
+
+
 @dataclass
 class Counters:
     """How far a run is: everything beside tensors that it needs to go on."""
@@ -99,14 +106,14 @@ def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str |
 
 
 def result(run: RunSpec, at: Counters, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What DONE holds. `bits_per_byte` is that of the last evaluation."""
+    """What DONE holds, with the last evaluation's held-out measure: `bits_per_byte`, or, of an encoder,
+    `masked_nats_per_token`.
+    """
     evaluations = [row for row in rows if row.get("kind") == "eval"]
     last = evaluations[-1]
     parameters = run.model.parameters()
     return {
-        "bits_per_byte": last["bits_per_byte"],
-        "nats_per_token": last["nats_per_token"],
-        "windows": last["windows"],
+        **{name: last[name] for name in MEASURES if name in last},
         "supervised_tokens": at.targets,
         "input_tokens": at.inputs,
         "flops": at.flops,

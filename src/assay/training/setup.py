@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+from assay.data.batch import Batch
 from assay.data.loader import Loader
+from assay.data.shards import tokenize
 from assay.data.windows import Window, window_lengths
 from assay.errors import UserError
+from assay.objectives.base import Lengths
 from assay.objectives.registry import make
 from assay.spec.axes import Family, PositionKind
 from assay.spec.study import RunSpec
@@ -21,7 +24,9 @@ __all__ = [
     "default_dtype",
     "first_count",
     "make_loader",
+    "masked_rows",
     "pick_device",
+    "refuse_uncontinued",
     "wants_compiling",
 ]
 
@@ -60,6 +65,28 @@ def curve_windows(text: Text) -> list[Window]:
     return text.windows(CURVE_WINDOWS)
 
 
+def masked_rows(run: RunSpec, text: Text, loader: Loader) -> list[Batch]:
+    """The held-out rows of an encoder's every evaluation. Raises UserError where the text has none."""
+    from assay.evaluation.masked import masked_batches
+
+    heldout = tokenize(text.heldout, text.tokenizer)
+    return masked_batches(heldout, loader.objective, run.train.length)
+
+
+def refuse_uncontinued(run: RunSpec) -> None:
+    """Refuse, where models are compared by continuation bits per byte, one that has none.
+
+    Raises:
+        UserError: the family is encoder.
+    """
+    if run.model.family is Family.encoder:
+        raise UserError(
+            "family = encoder: it does not continue text, so it has no continuation bits per byte, and its own measure "
+            "(nats a masked token) cannot be compared with them.",
+            "Take causal, prefix or encoder_decoder; `assay train` trains an encoder by itself.",
+        )
+
+
 def first_count(loader: Loader, meter: FlopMeter) -> BatchCount:
     """What the run's first batch costs."""
     return meter.count(loader.batch(0, 0))
@@ -72,15 +99,9 @@ def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) ->
         Training FLOPs of the whole run, nearly.
 
     Raises:
-        UserError: the family has no held-out measure, the budget does not reach for one step, or rows are longer
-            than the model's positions.
+        UserError: the budget does not reach for one step, or rows are longer than the model's positions.
     """
     train, model = run.train, run.model
-    if model.family is Family.encoder:
-        raise UserError(
-            "family = encoder: it does not continue text, so the held-out measure of training is not defined for it.",
-            "Take causal, prefix or encoder_decoder.",
-        )
     if train.budget is not None and train.budget < first.flops:
         least = math.ceil(first.flops / 10 ** (digits := math.floor(math.log10(first.flops)) - 1)) * 10**digits
         raise UserError(
@@ -89,7 +110,7 @@ def check(run: RunSpec, text: Text, windows: list[Window], first: BatchCount) ->
             f"Give budget = {least:g} or more, or a smaller batch_size or length.",
         )
     if model.positions.kind is PositionKind.learned:
-        lengths = window_lengths(windows, model.family.value, text.tokenizer.vocabulary)
+        lengths = window_lengths(windows, model.family.value, text.tokenizer.vocabulary) if windows else Lengths(0)
         needed = max(lengths.inputs, lengths.decoder or 0)
         for what, length in (("training rows", max(train.length, train.decoder_length or 0)), ("windows", needed)):
             if length > model.context:

@@ -1,4 +1,4 @@
-"""Tuning: text to text, loss on the answer alone, for any family that writes; several tasks at stated rates.
+"""Tuning: text to text, loss on the answer alone, for any family; several tasks at stated rates.
 
     L = - sum over answer tokens of ln p(a_i | prompt, a_1 ... a_{i-1}) / their number
 
@@ -250,7 +250,10 @@ def _go(
 
 
 def _pairs(codec: Codec, task: Task, most: int | None = None) -> list[Pair]:
-    return [codec.pair(item.prompt, item.answer, end=True, where=item.where) for item in task.items[:most]]
+    return [
+        codec.pair(item.prompt, item.answer, end=True, where=item.where, choices=item.choices)
+        for item in task.items[:most]
+    ]
 
 
 def _loss(codec: Codec, pairs: Sequence[Pair]) -> float:
