@@ -17,6 +17,9 @@ SUITE = {
     "decode": ["benchmarks.decode", "--json", "{json}"],
     "norms": ["benchmarks.norms", "--threads", "1", "--json", "{json}"],
     "objectives": ["benchmarks.objectives", "--out", "{json}"],
+    "span-corruption": ["benchmarks.span_corruption", "--json", "{json}"],
+    "prefix": ["benchmarks.prefix", "--json", "{json}"],
+    "head": ["benchmarks.head", "--json", "{json}"],
     "depth": ["benchmarks.depth", "--seconds", "{seconds}", "--json", "{json}"],
     "rank": ["benchmarks.rank", "--seconds", "{seconds}", "--json", "{json}"],
 }

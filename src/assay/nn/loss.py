@@ -16,10 +16,13 @@ from torch import Tensor
 
 from assay.nn.batch import TensorBatch, hidden_at_targets
 from assay.nn.hooks import Tap
+from assay.nn.kernels.linear import fast_linear
 from assay.nn.transformer import Transformer
 
 CHUNK_ELEMENTS = 2**22
-"""Logits held at once: 16 MB in float32."""
+"""Logits held at once: 16 MB in float32, or more where that were fewer than `LEAST_ROWS`."""
+LEAST_ROWS = 256
+"""Rows of a chunk: with fewer the products wait for the output matrix and its gradient, which pass whole each time."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def chunk_loss(
     if torch.compiler.is_compiling():  # one fused pass, where a scatter would be a second
         hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
         slope = (logits - log_z[:, None]).exp() * share[:, None] - torch.where(hit, weight[:, None], 0.0)
+        if cap is None and slope.dtype == logits.dtype:
+            slope = logits.copy_(slope)  # in place too: no second chunk is held, or fetched to be written
     else:
         slope = logits.sub_(log_z[:, None]).exp_().mul_(share[:, None])
         slope.scatter_add_(1, targets[:, None], -weight[:, None])
@@ -100,12 +105,13 @@ class _CrossEntropy(torch.autograd.Function):
                 d_bias += slope.sum(0).to(d_bias.dtype)
             slope = slope.to(matrix.dtype)
             if d_hidden is not None:
-                torch.mm(slope, matrix, out=d_hidden[rows])
+                d_hidden[rows] = fast_linear(slope, matrix.t(), None)
             if d_matrix is not None:
                 if slope.dtype == d_matrix.dtype:
                     d_matrix.addmm_(slope.t(), h)
                 else:
                     d_matrix += torch.mm(slope.t(), h)
+            del slope, logits  # before the next chunk is made
         ctx.save_for_backward(d_hidden, d_matrix, d_bias)
         return total
 
@@ -173,10 +179,10 @@ def target_nats(model: Transformer, batch: TensorBatch) -> Float[Tensor, " n"]:
 
 
 def _logits(hidden: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    logits = torch.mm(hidden, matrix.t()) if bias is None else torch.addmm(bias, hidden, matrix.t())
+    logits = fast_linear(hidden, matrix, bias)
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(CHUNK_ELEMENTS // vocabulary, 16)
+    size = max(CHUNK_ELEMENTS // vocabulary, LEAST_ROWS)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -108,7 +108,7 @@ def step_bytes(
         passing = spec.feedforward_width(stack) + spec.width * (8 if dual else 2)
         largest = max(largest, layer + number * passing)
     out = tokens[spec.output_stack]
-    rows = min(out, max(LOSS_ELEMENTS // spec.vocab_size, 16))
+    rows = min(out, max(LOSS_ELEMENTS // spec.vocab_size, 256))
     loss = 2 * rows * spec.vocab_size + out * spec.width + spec.vocab_size * spec.width
     return StepBytes(saved * size, largest * size, loss * size, int(spec.parameters()) * size)
 
@@ -134,7 +134,7 @@ def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int =
             total += tokens * (width + 2) * sub.out.norm
             if sub.kind is SublayerKind.feedforward:
                 inner = spec.feedforward_width(stack)
-                total += tokens * (inner * _feedforward_tensors(spec) + (inner + 2) * sub.inner.norm)
+                total += tokens * (inner * feedforward_tensors(spec) + (inner + 2) * sub.inner.norm)
                 continue
             source = memory if sub.kind is SublayerKind.cross_attention else tokens
             total += tokens * (2 * queries + heads) + source * 2 * keys + tokens * (queries + 2) * sub.inner.norm
@@ -145,7 +145,7 @@ def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int =
     return total + tokens * width * (spec.placement.kind is Placement.residual)
 
 
-def _feedforward_tensors(spec: ModelSpec) -> int:
+def feedforward_tensors(spec: ModelSpec) -> int:
     """Tensors of the inner width that the backward pass reads; ReLU needs its output alone."""
     rectified = spec.feedforward.activation is Activation.relu
     return (4 if spec.feedforward.gated else 2) - rectified

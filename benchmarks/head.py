@@ -1,0 +1,119 @@
+"""Head and loss at vocabulary 50,000 and 8,192 tokens: assay's chunked cross-entropy against full logits.
+
+    python -m benchmarks.head --json head.json
+
+Each takes hidden states [tokens, width], the output matrix and targets to the loss and both gradients. Full logits:
+`F.cross_entropy(hidden @ matrix.T, targets)`, eager and compiled. Values and gradients are compared before anything is
+timed. Memory is what live tensors add at their peak, in bytes, counted by torch's profiler; it does not depend on the
+machine. Half of the targets in prefix LM and a sixth in span corruption are the rule: here every position is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assay.nn.kernels.native import keep_memory
+from assay.nn.loss import chunk_loss, cross_entropy_sum
+from assay.training.memory import peak_bytes
+from benchmarks import measure
+
+
+def contenders(tokens: int, vocabulary: int, width: int) -> dict[str, Callable[[], tuple[Tensor, Tensor, Tensor]]]:
+    """Each makes (loss, hidden's gradient, matrix's gradient)."""
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, width, generator=draw).requires_grad_()
+    matrix = (torch.randn(vocabulary, width, generator=draw) * 0.05).requires_grad_()
+    targets = torch.randint(0, vocabulary, (tokens,), generator=draw)
+    weights = torch.ones(tokens)
+
+    def full(h: Tensor, w: Tensor) -> Tensor:
+        return F.cross_entropy(h @ w.t(), targets)
+
+    def ours(chunk: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda h, w: cross_entropy_sum(h, w, targets, weights, chunk=chunk) / tokens
+
+    def step(loss_of: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+        def run() -> tuple[Tensor, Tensor, Tensor]:
+            loss = loss_of(hidden, matrix)
+            return loss.detach(), *torch.autograd.grad(loss, (hidden, matrix))
+
+        return run
+
+    return {
+        "assay/eager": step(ours(chunk_loss)),
+        "assay/compiled": step(ours(torch.compile(chunk_loss, dynamic=True))),  # as `compile_blocks` does
+        "full logits/eager": step(full),
+        "full logits/compiled": step(torch.compile(full)),
+    }
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Check, count bytes, time."""
+    torch.set_num_threads(args.threads)
+    keep_memory()
+    given = contenders(args.tokens, args.vocabulary, args.width)
+    reference = given["full logits/eager"]()
+    for name, step in given.items():
+        found = step()
+        for part, mine, its in zip(("loss", "d hidden", "d matrix"), found, reference, strict=True):
+            error = float((mine - its).norm() / its.norm())
+            if error > 1e-4:
+                raise SystemExit(f"{name}: {part} differs by {error:.1e} from full logits', so nothing is timed")
+    logits = args.tokens * args.vocabulary * 4
+    memory = {name: peak_bytes(step, held=0) or 0 for name, step in given.items()}
+    before = measure.square_rate()
+    times = measure.interleave(given, args.seconds, warmup=1, least=3)
+    flops = 3 * 2 * args.tokens * args.vocabulary * args.width
+    limit = {"square_rate": flops / max(before, measure.square_rate())}
+    return {
+        "benchmark": "head and loss",
+        "tokens": args.tokens,
+        "vocabulary": args.vocabulary,
+        "width": args.width,
+        "threads": args.threads,
+        "machine": measure.machine(),
+        "full_logits_bytes": logits,
+        "peak_extra_bytes": memory,
+        # Both gradients are asked for: they are no less in any method.
+        "gradients_bytes": 4 * args.width * (args.tokens + args.vocabulary),
+        "contenders": measure.summary(times, limit, "assay/compiled"),
+    }
+
+
+def main() -> None:
+    """Command line; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=50_000)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result = run(args)
+    logits = result["full_logits_bytes"]
+    print(
+        f"full logits {logits / 1e6:.0f} MB; gradients {result['gradients_bytes'] / 1e6:.0f} MB; times: as many as"
+        " assay/compiled takes"
+    )
+    for name, row in result["contenders"].items():
+        ratio, peak = row["speed_ratio"], result["peak_extra_bytes"][name]
+        print(
+            f"{name:24s} peak {peak / 1e6:7.0f} MB, {peak / logits:.3f} of the logits  "
+            f"{1e3 * row['seconds']['median']:8.0f} ms  x{1 / ratio['median']:.3f} "
+            f"[{1 / ratio['high']:.3f} {1 / ratio['low']:.3f}]  limit {row['fraction']['square_rate']:.3f}"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

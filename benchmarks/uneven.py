@@ -1,0 +1,128 @@
+"""Documents of real, uneven lengths, and batches of them as transformers' users make them: padded to the longest.
+
+The built-in corpus (this Python's own prose) in three forms: `documents`, each cut off at what a row takes, as
+`truncation=True` does; `pieces`, all of each document, in pieces of a row; `paragraphs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.data.stdlib import stdlib
+from assay.data.tokenizer import train_tokenizer
+from assay.objectives import Examples, Objective, Texts, Vocabulary
+from assay.spec.data import TokenizerSpec
+from benchmarks import measure
+
+FORMS = ("documents", "pieces", "paragraphs")
+IGNORED = -100
+"""The label that transformers' loss leaves out."""
+
+
+def real_texts(vocab_size: int, most: int, form: str) -> tuple[list[np.ndarray], Vocabulary]:
+    """Token ids of each document, at most `most` of them and at least 8, in an order that says nothing; the vocabulary.
+
+    Args:
+        vocab_size: the tokenizer's; what the corpus cannot fill is left empty.
+        most: raw tokens that a row takes.
+        form: one of `FORMS`.
+    """
+    corpus = stdlib()
+    tokenizer = train_tokenizer(TokenizerSpec(vocab_size=vocab_size), corpus)
+    texts = list(corpus.documents)
+    if form == "paragraphs":
+        texts = [part for text in texts for part in text.split("\n\n")]
+    found = []
+    for ids in tokenizer.encode_batch(texts):
+        stop = most if form == "documents" else len(ids)
+        found += [ids[i : min(i + most, stop)] for i in range(0, stop, most)]
+    found = [ids for ids in found if len(ids) >= 8]
+    order = np.random.default_rng(0).permutation(len(found))
+    return [found[i] for i in order], tokenizer.vocabulary
+
+
+def examples_of(objective: Objective, texts: list[np.ndarray]) -> Examples:
+    """One example of each text, by the number of its place."""
+    lengths = np.array([len(ids) for ids in texts])
+    return objective.examples(
+        Texts(np.concatenate(texts), lengths, np.arange(len(texts)), np.ones(len(texts), dtype=bool), seed=0)
+    )
+
+
+def padded(rows: list[np.ndarray], fill: int, length: int | None = None) -> Tensor:
+    """[rows, length] ids, `fill` behind them; to the longest row where no length is given."""
+    table = np.full((len(rows), length or max(map(len, rows))), fill, dtype=np.int64)
+    for row, ids in zip(table, rows, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(table)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A step that works on several batches in turn."""
+
+    steps: list[Callable[[], Any]]
+    """One each batch."""
+    useful: list[int]
+    """Positions that are not padding, of each."""
+
+
+def rates(contenders: dict[str, Counted], seconds: float, warmup: int = 1) -> dict[str, list[float]]:
+    """Useful tokens a second, round robin: in each round every contender works on its next two batches."""
+    for given in contenders.values():
+        for step in (given.steps * warmup)[: max(warmup, 2)]:
+            step()
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    end, rounds = measure.clock() + seconds, 0
+    while rounds < 6 or measure.clock() < end:
+        for name, given in contenders.items():
+            numbers = [(2 * rounds + i) % len(given.steps) for i in range(2)]
+            begin = measure.clock()
+            for number in numbers:
+                given.steps[number]()
+            found[name].append(sum(given.useful[i] for i in numbers) / (measure.clock() - begin))
+        rounds += 1
+    return found
+
+
+def rate_summary(found: dict[str, list[float]], reference: str) -> dict[str, Any]:
+    """Per contender: useful tokens a second, and how many times the reference's rate over it."""
+    return {
+        name: {
+            "useful_tokens_per_second": measure.quartiles(values),
+            "times": measure.quartiles([r / v for r, v in zip(found[reference], values, strict=True)]),
+            "rounds": len(values),
+        }
+        for name, values in found.items()
+    }
+
+
+def lines(summary: dict[str, Any], reference: str) -> list[str]:
+    """For the screen."""
+    out = [f"useful tokens a second, and how many times that {reference} makes"]
+    for name, row in summary.items():
+        rate, times = row["useful_tokens_per_second"], row["times"]
+        out.append(
+            f"{name:36s} {rate['median']:8.0f} [{rate['low']:.0f} {rate['high']:.0f}]  "
+            f"x{times['median']:.2f} [{times['low']:.2f} {times['high']:.2f}]"
+        )
+    return out
+
+
+def timed_lines(summary: dict[str, Any], reference: str) -> list[str]:
+    """The same of `measure.summary`."""
+    out = [f"a step, and how many times as long as {reference}'s it takes"]
+    for name, row in summary.items():
+        ratio, share = row["speed_ratio"], row["fraction"]
+        out.append(
+            f"{name:36s} {1e3 * row['seconds']['median']:8.1f} ms  "
+            f"x{1 / ratio['median']:.3f} [{1 / ratio['high']:.3f} {1 / ratio['low']:.3f}]  "
+            + "  ".join(f"{limit} {value:.3f}" for limit, value in share.items())
+        )
+    return out
