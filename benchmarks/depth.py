@@ -34,7 +34,7 @@ from assay.spec.memory import step_bytes
 from assay.spec.model import ModelSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.memory import peak_bytes
-from assay.training.optimizer import adamw, clip
+from assay.training.optimizer import adamw, clipped_step
 from benchmarks import measure
 
 VOCABULARY = 256
@@ -73,8 +73,7 @@ def assay_step(
         matrix = model.head.matrix(model.embedding.weight)
         loss = cross_entropy_sum(hidden, matrix, targets.flatten(), weights) / targets.numel()
         loss.backward()
-        clip(model.parameters(), 1.0)
-        optimizer.step()
+        clipped_step(optimizer, 1.0)
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 

@@ -1,11 +1,13 @@
 """Decay groups and clipping."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from assay.spec.training import OptimizerSpec
-from assay.training.optimizer import adamw, clip, decay_groups
+from assay.training.optimizer import adamw, clipped_step, decay_groups
 
 
 class Parts(nn.Module):
@@ -62,8 +64,34 @@ def test_adamw_equals_the_formula() -> None:
 
 
 @pytest.mark.parametrize(("most", "after"), [(1.0, 1.0), (10.0, 5.0), (0.0, 5.0)])
-def test_clip_by_the_global_norm(most: float, after: float) -> None:
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "adamw in float64"])
+def test_clip_by_the_global_norm(most: float, after: float, kind: str) -> None:
     a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(2, 2))
-    a.grad, b.grad = torch.tensor([3.0]), torch.tensor([[4.0, 0], [0, 0]])
-    assert clip([a, b], most).item() == pytest.approx(5.0)
-    assert torch.cat([a.grad, b.grad.flatten()]).norm().item() == pytest.approx(after, rel=1e-4)
+    if kind == "adamw in float64":
+        a, b = nn.Parameter(a.detach().double()), nn.Parameter(b.detach().double())
+    model = nn.ParameterList([a, b])
+    # With eps = 1e6 AdamW's first step is the rate times the gradient over 1e6: it shows what reached it.
+    say = OptimizerSpec(learning_rate=1e6, eps=1e6, weight_decay=0.0)
+    optimizer = torch.optim.SGD([a, b], lr=1.0) if kind == "sgd" else adamw(model, say)
+    for _ in range(2):  # torch makes AdamW's state in the first step, and the kernel may serve in the second
+        for p in (a, b):
+            p.data.zero_()
+        for state in optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, torch.Tensor):
+                    value.zero_()
+        a.grad, b.grad = a.new_tensor([3.0]), b.new_tensor([[4.0, 0], [0, 0]])
+        assert clipped_step(optimizer, most) == pytest.approx(5.0)
+        moved = torch.cat([a.detach(), b.detach().flatten()])
+        assert moved.norm().item() == pytest.approx(after, rel=1e-4)
+        assert moved[1] / moved[0] == pytest.approx(4 / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nothing_is_applied_where_a_gradient_is_not_finite(bad: float) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = adamw(model, OptimizerSpec())
+    before = model.weight.detach().clone()
+    model.weight.grad, model.bias.grad = torch.ones(2, 3), torch.tensor([0.0, bad])
+    assert not math.isfinite(clipped_step(optimizer, 1.0))
+    assert torch.equal(model.weight, before) and not optimizer.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from assay.nn.batch import to_tensors
 from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
 from assay.spec.masks import Mask, MaskFacts
-from assay.training.optimizer import clip
+from assay.training.optimizer import clipped_step
 from assay.training.rescale import equalise_layers
 
 __all__ = ["StepResult", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
@@ -109,20 +110,15 @@ def take_step(
 
     `equal_layers`: scale the gradient of every layer to the same norm first (`rescale.equalise_layers`).
 
-    Nothing is applied where the loss or a gradient is not finite; the result says so.
+    Nothing is applied where the loss or a gradient is not finite; the result says so (its norm is NaN where the loss
+    is not finite).
     """
     optimizer.zero_grad(set_to_none=True)
     loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype)
     if equal_layers:
         equalise_layers(model)
-    norm = float(clip(model.parameters(), most))
-    result = StepResult(loss, norm)
-    if all(map(_finite, result)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.step()
-    return result
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
+    if not math.isfinite(loss):
+        return StepResult(loss, math.nan)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    return StepResult(loss, clipped_step(optimizer, most))
