@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from assay.cli.main import app
+from assay.spec.model import ModelSpec
+from assay.spec.partner import answer_flops
 
 
 def say(*arguments: object) -> Result:
@@ -37,6 +40,34 @@ def test_the_check_tables_five_published_runs() -> None:
     for name in ("gpt3-175b", "palm-540b", "bloom-176b", "llama-65b", "glm-130b", "off by", "blind"):
         assert name in done.stdout
     assert len(json.loads(say("--check", "--json").stdout)) >= 18
+
+
+@pytest.mark.parametrize("equal", ["parameters", "flops"])
+def test_a_partner_is_a_spec_that_costs_the_same(small: Path, tmp_path: Path, equal: str) -> None:
+    request = ("--partner", "encoder_decoder", "--equal", equal, "--prompt", "40", "--new", "20")
+    done = say(small, *request)
+    assert done.exit_code == 0, done.output
+    (tmp_path / "partner.toml").write_text(done.stdout)
+    given, found = ModelSpec.from_toml(small.read_text()), ModelSpec.from_toml(done.stdout)
+    assert found.family == "encoder_decoder" and done.stdout.startswith("# encoder_decoder, ")
+    counts = (
+        [float(spec.parameters()) for spec in (given, found)]
+        if equal == "parameters"
+        else [answer_flops(spec, 40, 20) for spec in (given, found)]
+    )
+    assert counts[1] == pytest.approx(counts[0], rel=0.02)
+    data = json.loads(say(small, *request, "--json").stdout)
+    assert data["mismatch"] == pytest.approx(counts[1] / counts[0] - 1) and data["equal"] == equal
+
+
+def test_a_partner_needs_a_family_and_something_to_be_equal_in(small: Path) -> None:
+    for arguments, words in (
+        (("--equal", "flops"), "--partner FAMILY"),
+        (("--partner", "decoder"), "family = decoder"),
+        (("--partner", "prefix", "--equal", "flop"), "flops"),
+    ):
+        done = say(small, *arguments)
+        assert done.exit_code == 2 and words in done.stderr and "Traceback" not in done.stderr
 
 
 def test_mistakes_are_one_message(tmp_path: Path) -> None:

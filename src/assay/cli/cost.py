@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.cli.main import examples
+
+if TYPE_CHECKING:
+    from assay.spec.model import ModelSpec
 
 EXAMPLES = examples(
     "assay cost gpt3 --tokens 300e9 --hardware v100-32gb",
@@ -15,6 +18,9 @@ EXAMPLES = examples(
     "assay cost t5-11b --tokens 1e12 --length 512 --decoder-length 114",
     "# time of answering: 8 prompts of 1,000 tokens, 200 new ones each",
     "assay cost llama3-8b --hardware h100 --prompt 1000 --new 200 --batch 8",
+    "# the encoder-decoder with as many parameters, or with answers of as many FLOPs",
+    "assay cost llama-7b --partner encoder_decoder --equal parameters",
+    "assay cost llama-7b --partner encoder_decoder --equal flops --prompt 1000 --new 200",
     "# how far the estimates lie from published runs",
     "assay cost --check",
 )
@@ -71,6 +77,16 @@ def run(
     decode_share: Annotated[
         float | None, typer.Option(metavar="SHARE", show_default=False, help="Of the bandwidth, while decoding.")
     ] = None,
+    partner: Annotated[
+        str | None,
+        typer.Option(metavar="FAMILY", show_default=False, help="Find the model of that family that costs the same."),
+    ] = None,
+    equal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT", show_default=False, help="With --partner: parameters (default), or flops of an answer."
+        ),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with published runs instead.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", show_default=False, help="Also write cost.json and report.html there.")
@@ -102,6 +118,17 @@ def run(
         raise UserError("SPEC is missing.", "Give a preset such as gpt3, a spec file, or --check.")
     from assay.published.source import resolve
 
+    if partner is not None:
+        if out is not None:
+            raise UserError(
+                "--out: holds estimates, and a partner is printed.", "Leave it out, or redirect the output."
+            )
+        _partner(resolve(source), partner, equal or "parameters", prompt, new, as_json)
+        return
+    if equal is not None:
+        raise UserError(
+            f"--equal {equal}: says in what a partner is equal.", "Give --partner FAMILY too, such as encoder_decoder."
+        )
     found = cost(
         resolve(source), machine=machine, tokens=tokens, length=length, decoder_length=decoder_length, targets=targets,
         devices=devices, dtype=dtype, sequences=sequences, prompt=prompt, new=new, batch=batch,
@@ -120,6 +147,28 @@ def run(
         _print(found.to_dict())
     else:
         show(found, page)
+
+
+def _partner(spec: ModelSpec, family: str, equal: str, prompt: int, new: int, as_json: bool) -> None:
+    """Print the model of another family that costs the same, as a sentence and as a spec file."""
+    from assay.errors import UserError, did_you_mean
+    from assay.spec.partner import partner
+
+    kinds = {"parameters": "parameters", "flops": "inference"}
+    if equal not in kinds:
+        raise UserError(f"--equal {equal}: cannot be equal.", did_you_mean(equal, kinds) or "Give parameters or flops.")
+    found = partner(spec, family, match=kinds[equal], prompt=prompt, new=new)
+    if as_json:
+        _print(
+            {
+                "model": spec.name, "family": str(found.spec.family), "equal": equal, "wanted": found.wanted,
+                "reached": found.reached, "mismatch": found.mismatch, "prompt": prompt, "new": new,
+                "parameters": int(found.spec.parameters()), "spec": found.spec.to_dict(),
+            }
+        )  # fmt: skip
+        return
+    typer.echo(f"# {found}")
+    typer.echo(found.spec.to_toml().rstrip())
 
 
 def _print(data: object) -> None:
