@@ -22,7 +22,7 @@ def next_runs(experiment: Experiment, folder: StudyFolder) -> list[RunSpec]:
 
 
 def all_runs(experiment: Experiment, folder: StudyFolder) -> list[RunSpec]:
-    """Every run of an experiment, sweep and what it begins from included; final ones as far as the sweeps have ended."""
+    """Every run of an experiment, sweeps and starts included; final ones as far as the sweeps have ended."""
     before = all_runs(experiment.begins, folder) if experiment.begins is not None else []
     swept = [run for runs in _swept(experiment, folder).values() for run in runs]
     return [*before, *swept, *final_runs(experiment, folder)]
