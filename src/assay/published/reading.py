@@ -7,9 +7,11 @@ A safetensors file is mapped, so a tensor that needs no change of type or layout
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from assay.errors import UserError
 from assay.published.base import Family, Given, assignments
 from assay.published.files import AGAIN, PICKLES, Files, header
+from assay.published.pickles import calls
 from assay.published.ranks import Join
 from assay.published.transforms import SAME
 from assay.spec.model import ModelSpec
@@ -144,7 +147,9 @@ def pickled(path: Path) -> dict[str, Tensor]:
         UserError: the file needs a global that weights do not need, or is damaged, or holds no tensors.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on a pickle's protocol: what matters becomes an error
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception as error:
         raise _refused(path, error) from None
     for key in ("module", "model", "state_dict", "model_state_dict"):
@@ -163,14 +168,14 @@ def _is_zip(path: Path) -> bool:
 
 
 def _refused(path: Path, error: Exception) -> UserError:
-    text = str(error)
-    match = re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)|(?:global|class) ([\w]+(?:\.[\w]+)+)", text)
-    if match:
-        name = next(group for group in match.groups() if group)
+    if foreign := calls(path):
         return UserError(
-            f"{path}: refused: unpickling it would call {name}; weights need no such thing. Nothing was executed.",
+            f"{path}: refused: unpickling would call {foreign[0]}; weights need no such thing. Nothing was executed.",
             "Use the checkpoint's safetensors files, or convert it where you trust it.",
         )
+    text = str(error)
+    if "weights_only" in text or isinstance(error, UnpicklingError):  # torch's advice is to execute what the file says
+        text = "its pickle is not one that weights are kept in"
     first = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
     return UserError(f"{path}: truncated or corrupt: cannot be read as weights ({first}).", AGAIN)
 
