@@ -102,18 +102,18 @@ def _addition(rng: np.random.Generator, size: int) -> Drawn:
     return f"Add: {a} + {b}\nAnswer:", str(right), wrong
 
 
-KEYS = string.ascii_lowercase[:20]
+_ALPHABETS = ("abcdefghij", "klmnopqrst", "ABCDEFGHIJ", "KLMNOPQRST", "uvwxyUVWXY")
 TABLES: tuple[dict[str, str], ...] = tuple(
-    dict(zip(KEYS, (str(digit) for digit in np.random.default_rng(number).permutation(20) % 10), strict=True))
-    for number in range(5)
+    dict(zip(letters, map(str, np.random.default_rng(number).permutation(10)), strict=True))
+    for number, letters in enumerate(_ALPHABETS)
 )
-"""Five tables that no prompt shows: what a letter's digit is. Each digit stands twice in each, so that nothing is
-gained without reading the letter."""
+"""Five tables that no prompt shows: a letter's digit. Each has letters of its own and each digit once, so that
+nothing is gained without reading the letter."""
 
 
 def _recall(rng: np.random.Generator, size: int) -> Drawn:
     """A letter's digit in each of the first `size` tables: facts to be known, right only where every one is."""
-    letters = [KEYS[i] for i in rng.integers(0, len(KEYS), size)]
+    letters = [_ALPHABETS[i][rng.integers(10)] for i in range(size)]
     answer = [table[letter] for letter, table in zip(letters, TABLES, strict=False)]
     wrong = _others(rng, answer, string.digits)
     return f"Recall: {' '.join(letters)}\nAnswer:", " ".join(answer), wrong
