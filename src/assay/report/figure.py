@@ -272,8 +272,8 @@ def _plane(data: _Data, width: int, *, lines: bool) -> Any:
     if data.text:
         x = alt.X("x:N", sort=places, title=data.axes[0], scale=alt.Scale(type="point", padding=0.4), axis=axis)
     else:
-        kind = "log" if data.log[0] else "linear"
-        x = alt.X("x:Q", title=data.axes[0], scale=alt.Scale(type=kind, nice=False, padding=10, zero=False), axis=axis)
+        along = alt.Scale(type="log" if data.log[0] else "linear", nice=False, padding=10, zero=False)
+        x = alt.X("x:Q", title=data.axes[0], scale=along, axis=axis)
     base = alt.Chart(alt.Data(values=data.points)).encode(x=x, y=y, color=colour)
     layers = []
     if ranged:
@@ -309,7 +309,9 @@ def _categories(data: _Data, width: int, *, bars: bool) -> Any:
     marks = _marks(data.names, width, legend=not single)
     placed: dict[str, Any] = {"y": row, "color": marks["color"]}
     if not single:
-        placed["yOffset"] = alt.YOffset("name:N", sort=data.names, scale=alt.Scale(domain=data.names))
+        placed["yOffset"] = alt.YOffset(
+            "name:N", sort=data.names, scale=alt.Scale(domain=data.names, paddingInner=0.12)
+        )
     scale = _value_scale(data)
     ticks = alt.Axis(labelExpr=PLAIN, labelOverlap="greedy", **_ticks(data, 6 if wide else 4))
     x = alt.X("y:Q", title=data.axes[1], scale=scale, axis=ticks)
