@@ -94,6 +94,23 @@ def test_each_stack_of_an_encoder_decoder_has_its_graph(counting: Counting) -> N
     close(after, before, 1e-6)
 
 
+@pytest.mark.parametrize("bias, products", [(False, 5), (True, 7)])
+def test_queries_keys_and_values_are_one_product_where_that_is_the_same(
+    counting: Counting, bias: bool, products: int
+) -> None:
+    """Of a small block: q, k and v, output, gate, up and down are five products; with biases, seven."""
+    model = made(small(layers=2, attention={"qkv_bias": bias, "kv_heads": 2})).train()
+    before, grads = step(model)
+    compile_blocks(model)
+    after, others = step(model)
+    (graph,) = counting.graphs
+    assert sum(node.target is torch._C._nn.linear for node in graph.graph.nodes) == products
+    close(after, before, 1e-6)
+    assert grads.keys() == others.keys()
+    for name in grads:
+        close(others[name], grads[name], 1e-5)
+
+
 def test_a_constant_that_is_no_tensor_is_caught(counting: Counting) -> None:
     """The control: Python floats that differ by layer make a graph each."""
     model = made(small(placement="deepnet", layers=4)).train()

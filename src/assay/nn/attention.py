@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from assay.nn.hooks import Tap, touch
 from assay.nn.kernels.attention import short_attention, why_not
-from assay.nn.kernels.linear import Linear
+from assay.nn.kernels.linear import Linear, merged_linear
 from assay.nn.masks import Visible
 from assay.nn.norms import Norm
 from assay.nn.positions import Rotary, rotate
+from assay.nn.ranged import ranged_attention
 from assay.spec.axes import Pairing, PositionKind, QKNorm
 from assay.spec.model import ModelSpec, StackName
 from assay.spec.placement import Slot
@@ -86,13 +87,14 @@ class Attention(nn.Module):
             cache: earlier keys and values, extended by this call.
             tap: instruments.
         """
-        q = self._split(self._project(self.q, x), self.heads, self.q_norm)
+        projected = merged_linear(x, (self.q, self.k, self.v)) if memory is None else None
+        q = self._split(self._project(self.q, x, projected, 0), self.heads, self.q_norm)
         if memory is not None and isinstance(kept := getattr(cache, "kept", None), tuple):
             k, v = kept
         else:
             source = x if memory is None else memory
-            k = self._split(self._project(self.k, source), self.kv_heads, self.k_norm)
-            v = self._split(self._project(self.v, source), self.kv_heads, None)
+            k = self._split(self._project(self.k, source, projected, 1), self.kv_heads, self.k_norm)
+            v = self._split(self._project(self.v, source, projected, 2), self.kv_heads, None)
             if rotary is not None:
                 k = rotate(k, rotary.k_cos, rotary.k_sin, interleaved=self.interleaved, axes=self.axes)
             if cache is not None:
@@ -114,8 +116,8 @@ class Attention(nn.Module):
             mixed = self.inner(mixed)
         return self.o(mixed)
 
-    def _project(self, linear: nn.Linear, x: Tensor) -> Tensor:
-        y = linear(x)
+    def _project(self, linear: nn.Linear, x: Tensor, merged: tuple[Tensor, ...] | None, place: int) -> Tensor:
+        y = linear(x) if merged is None else merged[place]
         return y if self.clip is None else y.clamp(-self.clip, self.clip)
 
     def _split(self, y: Tensor, heads: int, norm: Norm | None) -> Float[Tensor, "b h s d"]:
@@ -128,7 +130,10 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, see: Visible, scale: float, dropout: float) -> Float[Tensor, "b h q d"]:
-    """softmax(q k^T scale + bias) v by torch's fused kernel, or ours where rows are short."""
+    """softmax(q k^T scale + bias) v by torch's fused kernel, or ours where rows are short or the bias is learned."""
+    if see.ranges is not None:
+        assert see.bias is not None and not dropout
+        return ranged_attention(q, k, v, see.bias, see.ranges, see.causal, scale)
     if not dropout and why_not(q, k, v, see.bias) is None:
         out = short_attention(q, k, v, see.bias, see.causal, scale)
         return out if see.empty is None else out.masked_fill(see.empty, 0.0)

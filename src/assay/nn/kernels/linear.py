@@ -5,6 +5,7 @@ torch itself takes oneDNN for frozen weights only. `benchmarks/` has the compari
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,6 +64,21 @@ def fast_linear(
         return F.linear(x, weight, bias)
     y: Tensor = _Product.apply(x, weight)
     return y if bias is None else y + bias
+
+
+def merged_linear(x: Float[Tensor, "... inputs"], parts: Sequence[nn.Linear]) -> tuple[Tensor, ...] | None:
+    """What several linear maps make of the same input, by one product, where that is worth its while: else None.
+
+    Small products inside a compiled block on a CPU: a third of the calls, and the input's gradients need no adding
+    up. Weights stay apart: they are joined for the product, which copies less than it saves.
+    """
+    if not torch.compiler.is_compiling() or x.device.type != "cpu":
+        return None
+    for part in parts:
+        if type(part) is not Linear or part.bias is not None or x.numel() * part.out_features >= LEAST_WORK:
+            return None
+    joined = F.linear(x, torch.cat([part.weight for part in parts]))
+    return joined.split([part.out_features for part in parts], -1)
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
