@@ -13,15 +13,23 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from assay.report.stability import summary, write_stability
-from assay.runs import write_json
+from assay.nn import build
+from assay.probes import function_update
+from assay.report.stability import write_stability
+from assay.runs import provenance, write_json
+from assay.spec.training import OptimizerSpec
 from assay.stats import mean_interval, slope
-from assay.studies.stability import Settings, stability_study, subjects
+from assay.studies.stability import FAILURE, Settings, Subject, stability_study, subjects
+from assay.training.optimizer import adamw
+from assay.training.setup import make_loader
+from assay.training.step import take_step
+from assay.training.text import load_text, resolve
 
 XIONG = {"norm": ("layernorm",), "feedforward.activation": ("relu",), "feedforward.gated": (False,)}
 """The block of Xiong et al.: LayerNorm, ReLU; the default is a LLaMA-like block."""
@@ -76,70 +84,100 @@ def _norms(at: dict[str, Any], depth: int, pick: str | None) -> list[float]:
     return [held[f"decoder.blocks.{layer}.{pick}"] for layer in range(depth)]
 
 
-def training(out: Path, seeds: int, quick: bool) -> None:
+def training(out: Path, seeds: int, quick: bool, rates: Sequence[float] = (1e-3,)) -> None:
     """Training without warmup at several depths and rates: what fails, by the rule that every result states."""
     depths = (12,) if quick else (12, 24, 48)
-    steps = 60 if quick else 150
-    for rate in (3e-3,) if quick else (1e-3, 3e-3):
-        vary = {**XIONG, "width": (64,), "init": ("auto",), "layers": depths, "placement": ("post", "pre", "deepnet")}
+    steps = 60 if quick else 120
+    for rate in rates:
         settings = Settings(
-            seeds=seeds, batch_size=8, length=64, learning_rate=rate, steps=steps, warmup=0, tokenizer="bytes"
+            seeds=seeds, batch_size=4, length=64, learning_rate=rate, steps=steps, warmup=0, tokenizer="bytes"
         )
-        # Post-LN as its paper has it: Xavier, as in DeepNet's comparison.
-        models = []
+        print(f"{steps} steps at {rate:g}, no warmup, {seeds} seeds; {FAILURE}")
         for placement in ("post", "pre", "deepnet"):
-            init = "xavier" if placement != "deepnet" else "auto"
-            part = {**vary, "init": (init,), "placement": (placement,)}
-            models += run(f"training-{rate:g}-{placement}", part, settings, out)
-        print(
-            f"{steps} steps at {rate:g}, no warmup, {seeds} seeds; failed: not finite or not under the unigram entropy"
-        )
-        for model in models:
-            final = [seed["losses"][-1] if seed["losses"] else math.nan for seed in model["seeds"]]
-            failed = sum(seed["failed"] is not None for seed in model["seeds"])
-            spikes = sum(len(seed["spikes"]) for seed in model["seeds"])
-            labels = model["labels"]
-            print(
-                f"  {labels['placement']:8s} {labels['layers']:>3s} layers: {failed} of {len(final)} failed, losses "
-                + ", ".join(f"{value:.3f}" for value in final)
-                + f" (unigram {model['seeds'][0]['unigram']:.3f}), {spikes} spikes"
-            )
+            # Post-LN as its paper has it: Xavier, as in DeepNet's comparison.
+            init = "auto" if placement == "deepnet" else "xavier"
+            vary = {**XIONG, "width": (64,), "init": (init,), "layers": depths, "placement": (placement,)}
+            for model in run(f"training-{rate:g}-{placement}", vary, settings, out):
+                tails = [f"{_tail(s['losses']):.3f} ({_tail(s['floors']):.3f})" for s in model["seeds"]]
+                failed = sum(seed["failed"] is not None for seed in model["seeds"])
+                spikes = sum(len(seed["spikes"]) for seed in model["seeds"])
+                print(
+                    f"  {placement:8s} {model['spec']['layers']:>3d} layers: {failed} of {len(tails)} failed, "
+                    "mean loss of the last tenth (unigram frequencies' on the same targets) "
+                    + ", ".join(tails)
+                    + f", {spikes} spikes",
+                    flush=True,
+                )
+
+
+def _tail(losses: list[float]) -> float:
+    last = losses[-max(len(losses) // 10, 1) :]
+    return sum(last) / len(last) if last else math.nan
 
 
 CASES = (
-    ("sgd", 1e-4, False, "gradient descent, norms without gains and shifts: what DeepNet's bound is proven for"),
-    ("sgd", 1e-4, True, "gradient descent, norms with gains and shifts"),
-    ("adamw", 1e-6, False, "AdamW, norms without gains and shifts"),
+    ("sgd", 1e-6, False, "gradient descent, norms without gains and shifts: what DeepNet's bound is proven for"),
+    ("sgd", 1e-6, True, "gradient descent, norms with gains and shifts"),
+    ("adamw", 1e-7, False, "AdamW, norms without gains and shifts"),
 )
-"""Optimizer, rate (small enough that outputs of size 1 do not saturate for most depths), learned norms, in words."""
+"""Optimizer, rate, learned norms, in words. Rates are so small that no depth saturates (the change of the output stays
+a small part of it), and float64 holds them: in float32 such a step is lost in the weights' rounding."""
 
 
 def updates(out: Path, seeds: int, quick: bool) -> None:
-    """The update of the function by one first step, against depth."""
+    """The update of the function by one first step, against depth: geometric means over seeds."""
     depths = (12, 24, 48) if quick else (12, 48, 192, 1000)
+    found = []
     for optimizer, rate, learned, words in CASES:
-        print(f"{words}; rate {rate:g}, width 32, {seeds} seeds: RMS by which one step moves the normed output")
+        print(f"{words}; rate {rate:g}, width 32, float64, {seeds} seeds: RMS by which a step moves the normed output")
         for placement in ("post", "deepnet"):
-            vary = {
-                **XIONG, "init": ("auto" if placement == "deepnet" else "xavier",), "width": (32,),
-                "attention.heads": (2,), "norm.weight": (learned,), "norm.bias": (learned,),
-                "placement": (placement,), "layers": depths,
-            }  # fmt: skip
             settings = Settings(
                 seeds=seeds, batch_size=4, length=16, learning_rate=rate, optimizer=optimizer, clip=0.0,
                 tokenizer="bytes",
             )  # fmt: skip
-            name = f"updates-{optimizer}-{'learned' if learned else 'plain'}-norms-{placement}"
-            models = run(name, vary, settings, out)
-            table = {model["labels"]["layers"]: summary(model, "start")["output_update"] for model in models}
-            pairs = [
-                (math.log(len(seed["at"]["start"]["layers"])), math.log(seed["at"]["start"]["output_update"]))
-                for model in models for seed in model["seeds"]
-            ]  # fmt: skip
+            vary: dict[str, tuple[Any, ...]] = {
+                **XIONG, "init": ("auto" if placement == "deepnet" else "xavier",), "width": (32,),
+                "attention.heads": (2,), "norm.weight": (learned,), "norm.bias": (learned,),
+                "placement": (placement,), "layers": depths,
+            }  # fmt: skip
+            table = {
+                depth: [_update(model, settings, seed) for seed in range(seeds)]
+                for depth, model in zip(depths, subjects(["tiny"], vary, settings), strict=True)
+            }
+            found.append(
+                {"optimizer": optimizer, "rate": rate, "learned_norms": learned, "placement": placement, "moved": table}
+            )
+            logs = {depth: [math.log10(value) for value in values] for depth, values in table.items()}
+            means = {depth: mean_interval(values) for depth, values in logs.items()}
+            pairs = [(math.log10(depth), value) for depth, values in logs.items() for value in values]
             rise = slope([x for x, _ in pairs], [y for _, y in pairs])
-            values = [value.estimate for value in table.values() if value]
-            print(f"  {placement:8s}" + ", ".join(f"{depth}: {value}" for depth, value in table.items()))
-            print(f"  {'':8s}log-log slope {rise}, largest / smallest mean {max(values) / min(values):.2f}", flush=True)
+            largest, least = (pick(10**mean.estimate for mean in means.values()) for pick in (max, min))
+            print(
+                f"  {placement:8s}"
+                + ", ".join(f"{d}: {10**m.estimate:.3g} [{10**m.low:.3g}, {10**m.high:.3g}]" for d, m in means.items())
+                + f"; slope {rise}, largest / smallest {largest / least:.2f}",
+                flush=True,
+            )
+            write_json(out / "updates" / "updates.json", {"cases": found, "provenance": provenance()})
+
+
+def _update(model: Subject, settings: Settings, seed: int) -> float:
+    run = resolve(model.run.model_copy(update={"seed": seed}))
+    batch = make_loader(run, load_text(run.data)).batch(0, 0)
+    network = build(run.model, seed=seed, dtype="float64")
+    optimizer: torch.optim.Optimizer
+    if settings.optimizer == "sgd":
+        optimizer = torch.optim.SGD(network.parameters(), lr=settings.learning_rate)
+    else:
+        optimizer = adamw(network, OptimizerSpec(learning_rate=settings.learning_rate, weight_decay=0.0))
+
+    def step() -> None:
+        take_step(
+            network, optimizer, batch, weight=float(batch.weights.sum()), parts=1, z_loss=0.0, dtype="float32",
+            learning_rate=settings.learning_rate, most=settings.clip,
+        )  # fmt: skip
+
+    return function_update(network, batch, step, restore=False).output.change
 
 
 def main() -> None:
@@ -147,13 +185,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("gradients", "training", "updates"))
     parser.add_argument("--out", type=Path, default=Path("stability"))
-    parser.add_argument("--seeds", type=int, default=None, help="default: 10 for gradients, 3 for the others")
+    parser.add_argument("--seeds", type=int, default=None, help="default: 3 for training, 10 for the others")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="of training")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small: does it run?")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    seeds = given.seeds or (10 if given.what == "gradients" else 3)
-    {"gradients": gradients, "training": training, "updates": updates}[given.what](given.out, seeds, given.quick)
+    seeds = given.seeds or (3 if given.what == "training" else 10)
+    if given.what == "training":
+        training(given.out, seeds, given.quick, given.rates)
+    else:
+        {"gradients": gradients, "updates": updates}[given.what](given.out, seeds, given.quick)
 
 
 if __name__ == "__main__":
