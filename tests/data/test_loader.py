@@ -1,6 +1,10 @@
 """Batches: pure functions of (seed, epoch, step), and a packed row equals its documents one by one."""
 
+import ast
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +68,42 @@ def test_a_batch_does_not_depend_on_what_was_drawn_before(kind, family):
     again = next(batches(documents(), make(ObjectiveSpec(kind=kind), family, VOCABULARY),
                          batch_size=4, length=32, start=(1, 1)))  # fmt: skip
     assert same(again, straight[steps + 1])
+
+
+_WORKER = """
+import hashlib, sys
+from tests.data.test_loader import PAIRS, loader
+kind, family = PAIRS[int(sys.argv[1])]
+digest = {}
+for step in map(int, sys.argv[2].split(",")):
+    batch = loader(kind, family, batch_size=4).batch(0, step)
+    digest[step] = hashlib.sha256(batch.input_ids.tobytes() + batch.targets.tobytes()).hexdigest()
+print(sorted(digest.items()))
+"""
+
+
+def test_batches_are_the_same_for_any_number_of_workers():
+    """Processes of their own, each with its share of the steps in its own order and its own hash seed."""
+    pair = PAIRS.index(("bart", "encoder_decoder")) if ("bart", "encoder_decoder") in PAIRS else 0
+
+    def worker(steps: list[int], seed: str) -> str:
+        command = [sys.executable, "-c", _WORKER, str(pair), ",".join(map(str, steps))]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    one = ast.literal_eval(worker([0, 1, 2, 3], "0"))
+    shares = [worker(steps, seed) for steps, seed in (([3, 0], "1"), ([2], "2"), ([1], "3"))]
+    assert sorted(item for share in shares for item in ast.literal_eval(share)) == one
+    assert len({digest for _, digest in one}) == 4
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_any_number_of_ranks_shares_a_batch(ranks):
+    whole = loader("ul2", "encoder_decoder").batch(1, 0)
+    parts = [loader("ul2", "encoder_decoder", rank=r, ranks=ranks).batch(1, 0) for r in range(ranks)]
+    for r, part in enumerate(parts):
+        assert np.array_equal(part.input_ids, whole.input_ids[r::ranks])
+        assert np.array_equal(part.targets, whole.targets[r::ranks])
 
 
 def test_seed_and_epoch_matter():

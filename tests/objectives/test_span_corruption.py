@@ -112,6 +112,25 @@ def test_segmentations_are_equally_likely(items, segments):
     assert agrees(Counter(map(tuple, found.reshape(count, segments).tolist())), equally(ways))
 
 
+def test_the_enumeration_tells_other_ways_of_cutting():
+    """Control: cutting piece by piece, each uniform over what is left, favours long first pieces and is found out."""
+    generator, count = np.random.default_rng(0), 2000
+    ways = [tuple(np.diff((0, *cuts, 6)).tolist()) for cuts in itertools.combinations(range(1, 6), 2)]
+    first = generator.integers(1, 5, count)
+    second = 1 + (generator.random(count) * (5 - first)).astype(int)
+    seen = Counter((int(a), int(b), int(6 - a - b)) for a, b in zip(first, second, strict=True))
+    assert set(seen) == set(ways) and not agrees(seen, equally(ways))
+
+
+def test_the_restoration_tells_swapped_spans():
+    """Control: spans behind each other's sentinels do not restore the text."""
+    example = SpanCorruption("encoder_decoder", VOCABULARY, 0.3, 2).example(text(40), Key(0))
+    swapped = example.targets.copy()
+    swapped[example.targets == SENTINELS[0]], swapped[example.targets == SENTINELS[1]] = SENTINELS[1], SENTINELS[0]
+    assert restore(example.inputs[:-1], example.targets[:-1]) == text(40).tolist()
+    assert restore(example.inputs[:-1], swapped[:-1]) != text(40).tolist()
+
+
 def test_both_cuts_are_drawn_apart():
     """All pairs of cuts of noise and rest are equally likely: 12 tokens, 6 of noise in 2 spans."""
     objective = SpanCorruption("encoder_decoder", VOCABULARY, 0.5, 3)
