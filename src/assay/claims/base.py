@@ -13,7 +13,19 @@ from assay.stats import Interval, Rule, Verdict, combine
 if TYPE_CHECKING:
     from assay.claims.lab import Lab
 
-__all__ = ["Claim", "Experiment", "Formula", "Measured", "Picture", "Question", "Table", "Tier", "Words", "decide"]
+__all__ = [
+    "Claim",
+    "Experiment",
+    "Formula",
+    "Measured",
+    "Picture",
+    "Question",
+    "Table",
+    "Tier",
+    "Words",
+    "all_must_hold",
+    "decide",
+]
 
 
 class Tier(StrEnum):
@@ -135,6 +147,14 @@ def decide(claim: Claim, answers: Mapping[str, Interval]) -> tuple[Verdict, dict
     each = {name: question.rule.verdict(answers[name]) for name, question in claim.questions.items()}
     deciding = {name: verdict for name, verdict in each.items() if claim.questions[name].decides}
     return claim.judge(deciding), each
+
+
+def all_must_hold(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """A judge for exact claims: one part refuted refutes the whole; supported only where every part is."""
+    found = set(verdicts.values())
+    if Verdict.REFUTED in found:
+        return Verdict.REFUTED
+    return Verdict.SUPPORTED if found == {Verdict.SUPPORTED} else Verdict.UNDECIDED
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.claims.base import Claim, Formula, Measured, Picture, Question, Table, Words
+from assay.claims.base import Claim, Formula, Measured, Picture, Question, Table, Words, all_must_hold
 from assay.claims.lab import Lab
 from assay.stats import Interval, Threshold, Verdict
 
@@ -231,7 +231,7 @@ CLAIM = Claim(
         ),
     },
     measure=measure,
-    judge=lambda verdicts: Verdict.REFUTED if Verdict.REFUTED in verdicts.values() else Verdict.SUPPORTED,
+    judge=all_must_hold,
     changes=Words("A path that decides visibility by itself, beside the one rule.", "出现绕开统一规则、自行决定可见性的路径。"),
     verdicts=(Verdict.SUPPORTED, Verdict.REFUTED),
     seconds=4.0,
