@@ -25,6 +25,8 @@ class ScheduleKind(Axis):
     """Warmup, stable, decay: constant, then linear over the last `decay` share (Hu et al. 2024)."""
     plateau = "plateau"
     """Follows held-out loss: times `reduction` whenever `patience` evaluations in a row brought no improvement."""
+    reversed = "reversed"
+    """The cosine from its end to its beginning, warmup last: small first and large later, the same rates. A control."""
 
 
 class ScheduleSpec(Part):

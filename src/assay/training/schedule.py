@@ -43,8 +43,11 @@ def factor(schedule: ScheduleSpec, progress: float, warmup: float, heldout: Sequ
 
     Returns:
         In [0, 1]: `progress / warmup` while warming up, then the shape; `final` at the end of linear, cosine, wsd.
+        Reversed is the cosine at 1 - progress, warmup and all.
     """
     progress = min(max(progress, 0.0), 1.0)
+    if schedule.kind is ScheduleKind.reversed:
+        return factor(schedule.model_copy(update={"kind": ScheduleKind.cosine}), 1.0 - progress, warmup)
     if progress < warmup:
         return progress / warmup
     after = (progress - warmup) / (1.0 - warmup) if warmup < 1 else 0.0
