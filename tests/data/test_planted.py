@@ -62,6 +62,6 @@ def test_without_strays_every_word_is_its_own_groups() -> None:
 
 def test_both_are_read_by_name_and_have_no_sizes() -> None:
     assert read("made:planted:items=90:seed=2").documents == planted(90, seed=2)
-    assert read("made:topics:items=52").documents == topics(52)
+    assert read("made:topics:items=96").documents == topics(96)
     with pytest.raises(UserError, match="sizes"):
         read("made:topics:sizes=3")

@@ -20,7 +20,7 @@ NOUNS, ADJECTIVES = 48, 32
 """Of each topic, of each mood."""
 STRAY = 0.1
 """Share of words of another topic or mood."""
-SENTENCES = 26
+SENTENCES = 48
 """Of a document."""
 
 _ONSETS, _VOWELS = "bdfgklmnprstvz", "aeiou"
