@@ -56,6 +56,10 @@ def run(
             help="Text, JSON Lines, Parquet, or a folder of them. Default: the running Python's own prose.",
         ),
     ] = None,
+    text_field: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="Field of JSON Lines, column of Parquet. Default: text."),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", show_default=False, help="Runs of each combination. Default: 3."),
@@ -90,7 +94,7 @@ def run(
     Ends with a table and report.html: held-out loss against compute with intervals, speed, memory, parameters,
     pictures of masks and blocks, and all that is needed to do it again. Finished runs are never done twice.
     """
-    wanted = describe(study, spec, vary, data, seeds, budget, match, out if resume else None)
+    wanted = describe(study, spec, vary, data, seeds, budget, match, out if resume else None, text_field)
     folder = out if out is not None else Path(f"compare-{wanted.hash}")
     if dry_run:
         from assay.cli.compare_view import show_plan
@@ -121,6 +125,7 @@ def describe(
     budget: float | None,
     match: str | None,
     resumed: Path | None,
+    text_field: str | None = None,
 ) -> StudySpec:
     """The study that the options ask for, begun from a file, a model, or the study in the folder resumed."""
     from assay.published.source import resolve_study
@@ -135,7 +140,8 @@ def describe(
         given = str(resumed)
     begun = resolve_study(given) if given is not None else None
     wanted = changed(begun, data=data, vary=vary, seeds=seeds, budget=budget)
-    return wanted if match is None else wanted.with_(match=match)
+    more = {"match": match, "data.text_field": text_field}
+    return wanted.with_(**{name: value for name, value in more.items() if value is not None})
 
 
 def refuse_another(folder: Path, wanted: StudySpec) -> None:

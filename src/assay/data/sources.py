@@ -20,6 +20,8 @@ __all__ = ["read", "read_jsonl", "read_parquet", "read_text"]
 _TEXT = {".txt", ".text", ".md", ".rst"}
 _KINDS = "a text file (.txt, .md, any UTF-8 text), JSON Lines (.jsonl, .ndjson), Parquet, or a folder of them"
 
+TELL = "Name the {} that holds the text: --text-field NAME, or text_field under [data] in a file."
+
 
 def read(source: str | Path, *, text_field: str = "text") -> Corpus:
     """The corpus that `source` names.
@@ -96,7 +98,7 @@ def read_jsonl(path: Path, field: str = "text") -> list[str]:
         if not isinstance(text, str):
             raise UserError(
                 f"{path}, line {number}: field {field!r} holds a {type(text).__name__}, not text.",
-                "Choose a field of strings with text_field.",
+                "Choose one of strings. " + TELL.format("field"),
             )
         try:
             text.encode("utf-8")
@@ -125,7 +127,7 @@ def read_parquet(path: Path, field: str = "text") -> list[str]:
         if schema[field] not in (polars.String, polars.Categorical):
             raise UserError(
                 f"{path}: column {field!r} holds {schema[field]}, not text.",
-                "Choose a column of strings with text_field.",
+                "Choose one of strings. " + TELL.format("column"),
             )
         column = polars.read_parquet(path, columns=[field])[field].cast(polars.String)
     except (polars.exceptions.PolarsError, OSError) as error:
@@ -204,4 +206,4 @@ def _read_folder(folder: Path, text_field: str) -> tuple[list[str], list[str]]:
 
 def _no_field(place: str, kind: str, field: str, there: dict[str, Any]) -> UserError:
     names = ", ".join(repr(name) for name in there) or "none"
-    return UserError(f"{place}: there is no {kind} {field!r}; there are: {names}.", f"Name the {kind} with text_field.")
+    return UserError(f"{place}: there is no {kind} {field!r}; there are: {names}.", TELL.format(kind))

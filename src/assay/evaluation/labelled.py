@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from assay.data.corpus import hash_documents
-from assay.errors import UserError, did_you_mean
+from assay.errors import UserError
 from assay.evaluation.tasks import Item, Task
-from assay.evaluation.templates import LABELLED, PROMPTED, Template
+from assay.evaluation.templates import LABELLED, PROMPTED, Template, close_name
 
 __all__ = ["MOST_CLASSES", "Table", "labelled_task", "read_table"]
 
@@ -166,9 +166,9 @@ def _template(table: Table, template: Template | None, text: str | None, label: 
     wanted = {"text": text or "text", "label": label or "label"}
     for role, column in wanted.items():
         if column not in columns:
-            hint = did_you_mean(column, columns)
+            hint = close_name(column, columns)
             raise UserError(
-                f"{table.source}: there is no column {column!r}; there are: {', '.join(columns)}. {hint}".rstrip(),
+                f"{table.source}: there is no column {column!r}; there are: {', '.join(columns)}.{hint}",
                 f"Name it with --{role}, or give columns text and label, or prompt and answer.",
             )
     swap = {f"{{{role}}}": f"{{{column}}}" for role, column in wanted.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from assay.errors import UserError, did_you_mean
 
-__all__ = ["LABELLED", "PROMPTED", "Template"]
+__all__ = ["LABELLED", "PROMPTED", "Template", "close_name"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Template:
                 )
             for field_name in fields:
                 if field_name not in columns:
-                    hint = did_you_mean(field_name, columns)
+                    hint = close_name(field_name, columns)
                     raise UserError(
-                        f"template {name} = {text!r}: {source} has no column {field_name!r}. {hint}".rstrip(),
+                        f"template {name} = {text!r}: {source} has no column {field_name!r}.{hint}",
                         f"Columns: {', '.join(columns)}.",
                     )
 
@@ -72,6 +72,12 @@ LABELLED = Template("{text}\nLabel:", " {label}")
 """For a text and a label."""
 PROMPTED = Template("{prompt}", "{answer}")
 """For a prompt and an answer, as they are."""
+
+
+def close_name(name: str, columns: Sequence[str]) -> str:
+    """A hint where a column has nearly that name, with a space before it; the columns themselves are told apart."""
+    hint = did_you_mean(name, columns)
+    return f" {hint}" if hint.startswith("Did") else ""
 
 
 def _fields(text: str, name: str) -> list[str]:
