@@ -24,11 +24,13 @@ class Visible(NamedTuple):
     causal: the plain lower triangle, with no tensor behind it.
     bias: additive, [1 or B, 1 or H, Q, K], -inf where hidden; None where nothing is hidden or added.
     empty: [B, 1, Q, 1] rows that see nothing (their bias shows key 0, their output is set to 0); None: no such row.
+    ranges: [B, Q, 2] the keys that each query sees, where `ranged.py` computes; the bias is then positions' alone.
     """
 
     causal: bool = False
     bias: Tensor | None = None
     empty: Tensor | None = None
+    ranges: Tensor | None = None
 
 
 EVERYTHING = Visible()

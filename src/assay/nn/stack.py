@@ -17,6 +17,7 @@ from assay.nn.hooks import Tap, scoped, touch
 from assay.nn.masks import EVERYTHING, Visible, is_causal, narrow, visible
 from assay.nn.norms import Norm
 from assay.nn.positions import Rotary, alibi_slopes, relative_buckets, rotary, sinusoids
+from assay.nn.ranged import key_ranges, pays
 from assay.spec.axes import Family, Placement, PositionKind
 from assay.spec.masks import Mask
 from assay.spec.model import ModelSpec, StackName
@@ -116,8 +117,9 @@ class Stack(nn.Module):
         across = EVERYTHING
         if memory is not None and memory_mask is not None:
             across = visible(memory_mask, length, memory.shape[1], device=x.device, dtype=x.dtype, cross=True)
+        plain = cache is None and tap is None
         arounds = [
-            Surroundings(self._visible(seen, layer, mask, length, past, x), turn, memory, across)
+            Surroundings(self._visible(seen, layer, mask, length, past, x, plain=plain), turn, memory, across)
             for layer in range(len(self.blocks))
         ]
         if cache is None and tap is None and not states and torch.is_grad_enabled():
@@ -191,16 +193,36 @@ class Stack(nn.Module):
         length: int,
         past: int,
         x: Tensor,
+        *,
+        plain: bool,
     ) -> Visible:
-        """The layer's mask; layers that share window and bias share one."""
+        """The layer's mask; layers that share window and bias share one. `plain`: neither cache nor instruments."""
         window, own = self.spec.window(layer), self._own_table(layer)
         key = (window, None if own is None else layer)
         if key not in seen:
             keys = past + length
             narrowed = Mask(narrow(mask.rule, window, keys), mask.facts)
             bias = self._bias(own or self.relative, mask, length, keys, x.device)
-            seen[key] = visible(narrowed, length, keys, device=x.device, dtype=x.dtype, bias=bias)
+            ranged = self._ranged(narrowed, bias, x) if plain else None
+            seen[key] = ranged or visible(narrowed, length, keys, device=x.device, dtype=x.dtype, bias=bias)
         return seen[key]
+
+    def _ranged(self, mask: Mask, bias: Tensor | None, x: Tensor) -> Visible | None:
+        """The mask as ranges of keys, where the bias is learned and attention by stretches is the faster one."""
+        say, (batch, length, _) = self.spec.attention, x.shape[-3:]  # ResiDual: two streams, stacked in front
+        heads = self.spec.heads(self.stack)
+        if bias is None or not bias.requires_grad or not torch.is_grad_enabled():
+            return None
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return None
+        if say.softcap or say.relax or (say.dropout and self.training) or heads != self.spec.kv_heads(self.stack):
+            return None
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return None
+        found = key_ranges(mask, batch, length, length)
+        if found is None or not pays(found[0], heads, length):
+            return None
+        return Visible(causal=found[1], bias=bias, ranges=found[0])
 
     def _own_table(self, layer: int) -> nn.Embedding | None:
         table = self.blocks[layer].get_submodule("attention").relative

@@ -1,0 +1,190 @@
+"""Attention with a learned bias where every query sees one unbroken range of keys: stretch by stretch, on a CPU.
+
+Queries that follow each other and see the same keys (a document of a packed row, a row before its padding) are a
+stretch. Its scores fit into the caches, pairs that see nothing of each other cost nothing, and the bias is read where
+it lies; torch's fused kernel refuses a bias that needs a gradient, and makes tensors of [batch, heads, queries, keys]
+several times over. Registered as operators, so that compiled blocks can hold them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from assay.spec.masks import And, Bidirectional, Causal, Mask, Padding, SameDocument
+
+__all__ = ["key_ranges", "pays", "ranged_attention"]
+
+LEAST_PAIRS = 12_000
+"""Scores that the dense way makes in the time that a stretch's calls take."""
+
+
+def key_ranges(mask: Mask, batch: int, queries: int, keys: int) -> tuple[Int[Tensor, "b q 2"], bool] | None:
+    """The first key that each query sees and the one behind the last, and whether it sees none behind itself.
+
+    None where the rule says something else, or documents lie in several parts.
+    """
+    rule, facts = mask.rule, mask.facts
+    causal = rule == Causal() or rule in (And((SameDocument(), Causal())), And((Causal(), SameDocument())))
+    if rule in (Bidirectional(), Causal()):
+        found = torch.tensor([0, keys]).expand(batch, queries, 2)
+    elif rule == Padding():
+        real = torch.as_tensor(facts.key_mask).bool()
+        counts = real.sum(-1)
+        if not torch.equal(real, torch.arange(keys) < counts[:, None]):
+            return None
+        found = torch.stack((torch.zeros_like(counts), counts), -1)[:, None].expand(batch, queries, 2)
+    elif rule == SameDocument() or causal:
+        own = torch.as_tensor(facts.document_ids)
+        asking = own if facts.query_document_ids is None else torch.as_tensor(facts.query_document_ids)
+        if causal and asking is not own:
+            return None
+        number = torch.where(own > 0, own, int(own.max()) + 1)  # padding lies last, so that a row is in order
+        if bool((number.diff(dim=-1) < 0).any()):
+            return None
+        first = torch.searchsorted(number, asking)
+        last = torch.searchsorted(number, asking, right=True)
+        found = torch.stack((first, last), -1) * (asking > 0)[..., None]
+    else:
+        return None
+    return found.contiguous(), causal
+
+
+def pays(ranges: Int[Tensor, "b q 2"], heads: int, keys: int) -> bool:
+    """Whether stretches are long enough to be worth their calls."""
+    b, queries, _ = ranges.shape
+    return b * heads * queries * keys > LEAST_PAIRS * len(_stretches(ranges, keys))
+
+
+def ranged_attention(
+    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b h k d"], v: Float[Tensor, "b h k d"],
+    bias: Float[Tensor, "1 h q k"], ranges: Int[Tensor, "b q 2"], causal: bool, scale: float,
+) -> Float[Tensor, "b h q d"]:  # fmt: skip
+    """softmax(scale q k^T + bias) v over each query's range; 0 where the range is empty.
+
+    Args:
+        q, k, v: float32 on a CPU, with as many heads each.
+        bias: additive; it may need a gradient.
+        ranges: first key and the one behind the last, of every query.
+        causal: besides, a query sees none behind itself (queries and keys count alike).
+        scale: of the scores.
+    """
+    return _Ranged.apply(q, k, v, bias, ranges, causal, scale)[0]
+
+
+class _Ranged(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        out, kept = torch.ops.assay.ranged_attention(q, k, v, bias, ranges, causal, scale)
+        ctx.save_for_backward(q, k, v, bias, ranges, out, kept)
+        ctx.causal, ctx.scale = causal, scale
+        ctx.mark_non_differentiable(kept)
+        return out, kept
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        q, k, v, bias, ranges, out, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph
+            found = _backward_formula(dout, q, k, v, bias, ranges, ctx.causal, ctx.scale)
+        else:
+            found = torch.ops.assay.ranged_attention_backward(dout, q, k, v, ranges, out, kept, ctx.causal, ctx.scale)
+        return *found, None, None, None
+
+
+def _backward_formula(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, ...]:
+    """The gradients in torch's operators, so that autograd can go through them again."""
+    places = torch.arange(k.shape[2])
+    seen = (places >= ranges[..., :1]) & (places < ranges[..., 1:])
+    if causal:
+        seen = seen & (places <= torch.arange(q.shape[2])[:, None])
+    seen = seen[:, None]
+    scores = (q @ k.transpose(-1, -2) * scale + bias).masked_fill(~seen, -1e30)
+    p = torch.softmax(scores, -1) * seen
+    dp = dout @ v.transpose(-1, -2)
+    ds = p * (dp - (p * dp).sum(-1, keepdim=True))
+    return ds @ k * scale, ds.transpose(-1, -2) @ q * scale, p.transpose(-1, -2) @ dout, ds.sum(0, keepdim=True)
+
+
+def _stretches(ranges: Tensor, keys: int) -> list[tuple[int, int, int, int, int]]:
+    """(row, first query, the one behind the last, first key, the one behind the last) of all that see something."""
+    b, queries, _ = ranges.shape
+    code = (ranges[..., 0] * (keys + 1) + ranges[..., 1]).numpy()
+    new = np.ones((b, queries), dtype=bool)
+    new[:, 1:] = code[:, 1:] != code[:, :-1]
+    row, begin = np.nonzero(new)
+    stop = np.where(np.append(row[1:], -1) == row, np.append(begin[1:], 0), queries)
+    first, last = np.divmod(code[row, begin], keys + 1)
+    some = last > first
+    return list(zip(*(x[some].tolist() for x in (row, begin, stop, first, last)), strict=True))
+
+
+def _rows(like: Tensor) -> Tensor:
+    """[b, h, s, d] of zeros laid out as [b, s, h, d], as projections read and write it."""
+    b, h, s, d = like.shape
+    return like.new_zeros(b, s, h, d).transpose(1, 2)
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    out, turned, heads = _rows(q), k.transpose(2, 3), q.shape[1]
+    kept, used = q.new_empty(q.shape[0] * heads * q.shape[2] * k.shape[2]), 0
+    for r, a, b, c, d in _stretches(ranges, k.shape[2]):
+        scores = torch.baddbmm(bias[0, :, a:b, c:d], q[r, :, a:b], turned[r, :, :, c:d], alpha=scale)
+        if causal:
+            scores.masked_fill_(torch.ones(b - a, d - c, dtype=torch.bool).triu(1 + a - c), float("-inf"))
+        p = kept[used : used + scores.numel()].view(scores.shape)
+        used += scores.numel()
+        torch.softmax(scores, -1, out=p)
+        out[r, :, a:b] = torch.bmm(p, v[r, :, c:d])
+    return out, kept
+
+
+def _backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, ranges: Tensor, out: Tensor, kept: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dq, dk, dv, heads, used = _rows(q), _rows(k), _rows(v), q.shape[1], 0
+    dbias = q.new_zeros(1, heads, q.shape[2], k.shape[2])
+    inner, turned = (dout * out).sum(-1, keepdim=True), v.transpose(2, 3)
+    for r, a, b, c, d in _stretches(ranges, k.shape[2]):
+        size = heads * (b - a) * (d - c)
+        p, grad = kept[used : used + size].view(heads, b - a, d - c), dout[r, :, a:b]
+        used += size
+        # Two stretches of queries may see the same keys (causal ones do not, documents neither): sums, not copies.
+        dv[r, :, c:d] += torch.bmm(p.transpose(1, 2), grad)
+        ds = torch.baddbmm(inner[r, :, a:b], grad, turned[r, :, :, c:d], beta=-1).mul_(p)
+        dbias[0, :, a:b, c:d] += ds
+        dq[r, :, a:b] = torch.bmm(ds, k[r, :, c:d]).mul_(scale)
+        dk[r, :, c:d] += torch.bmm(ds.transpose(1, 2), q[r, :, a:b]).mul_(scale)
+    return dq, dk, dv, dbias
+
+
+_LIBRARY = torch.library.Library("assay", "FRAGMENT")
+_LIBRARY.define(
+    "ranged_attention(Tensor q, Tensor k, Tensor v, Tensor bias, Tensor ranges, bool causal, float scale) -> "
+    "(Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "ranged_attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor ranges, Tensor out, Tensor kept, "
+    "bool causal, float scale) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+_LIBRARY.impl("ranged_attention", _forward, "CPU")
+_LIBRARY.impl("ranged_attention_backward", _backward, "CPU")
+_LIBRARY.impl(
+    "ranged_attention",
+    lambda q, k, v, *_: (_rows(q), q.new_empty(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])),
+    "Meta",
+)
+_LIBRARY.impl(
+    "ranged_attention_backward",
+    lambda dout, q, k, v, *_: (_rows(q), _rows(k), _rows(v), q.new_empty(1, q.shape[1], q.shape[2], k.shape[2])),
+    "Meta",
+)

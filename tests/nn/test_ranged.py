@@ -1,0 +1,122 @@
+"""Attention by stretches against the dense rule: values, gradients (the bias's too), second derivatives, the model."""
+
+import pytest
+import torch
+from tests.nn.common import close, made, small, tokens
+
+from assay.nn import masks, ranged
+from assay.nn.ranged import key_ranges, pays, ranged_attention
+from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, SameDocument, Window
+
+IDS = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1], [0] * 10])
+FACTS = MaskFacts(document_ids=IDS, key_mask=IDS > 0, prefix=IDS == 1)
+ASKING = torch.tensor([[1, 2, 2, 3, 3], [1, 1, 1, 0, 0], [0] * 5])
+RULES = [
+    Mask(Bidirectional()), Mask(Causal()), Mask(Padding(), FACTS), Mask(SameDocument(), FACTS),
+    Mask(SameDocument() & Causal(), FACTS), Mask(Causal() & SameDocument(), FACTS),
+]  # fmt: skip
+
+
+def inputs(queries: int, keys: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(3, 2, queries, 8), (3, 2, keys, 8), (3, 2, keys, 8), (1, 2, queries, keys)]
+    return [torch.randn(shape, generator=draw, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def dense(given: list[torch.Tensor], mask: Mask, *, cross: bool = False) -> torch.Tensor:
+    q, k, v, bias = given
+    seen = masks.dense(mask, q.shape[2], k.shape[2], cross=cross)[:, None]
+    p = torch.softmax((q @ k.mT * 0.3 + bias).masked_fill(~seen, -1e30), -1) * seen
+    return p @ v
+
+
+@pytest.mark.parametrize("mask", RULES, ids=lambda m: str(m.rule))
+def test_values_and_gradients_are_the_rules(mask: Mask) -> None:
+    given = inputs(10, 10)
+    found = key_ranges(mask, 3, 10, 10)
+    assert found is not None
+    ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)
+    close(ours, theirs, 1e-5)
+    up = torch.randn(ours.shape)
+    for a, b in zip(torch.autograd.grad(ours, given, up), torch.autograd.grad(theirs, given, up), strict=True):
+        close(a, b, 1e-4)
+    if mask.facts.document_ids is not None:
+        assert mask.rule == Padding() or not ours[IDS[:, None, :, None].expand_as(ours) == 0].any()
+
+
+def test_a_decoder_that_reads_its_documents() -> None:
+    mask = Mask(SameDocument(), MaskFacts(document_ids=IDS, query_document_ids=ASKING))
+    given, found = inputs(5, 10), key_ranges(mask, 3, 5, 10)
+    assert found is not None
+    close(ranged_attention(*given, *found, 0.3), dense(given, mask, cross=True), 1e-5)
+
+
+def test_ranges_are_not_those_of_another_rule() -> None:
+    """Control: the comparison sees documents that see each other."""
+    given, found = inputs(10, 10), key_ranges(Mask(Padding(), FACTS), 3, 10, 10)
+    assert found is not None
+    ours = ranged_attention(*given, *found, 0.3)
+    assert float((ours - dense(given, Mask(SameDocument(), FACTS))).detach().abs().max()) > 0.1
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(Causal() | Prefix(), FACTS), Mask(Causal() & Window(3)),
+        Mask(SameDocument(), MaskFacts(document_ids=torch.tensor([[1, 2, 1]]))),
+        Mask(Padding(), MaskFacts(key_mask=torch.tensor([[False, True, True]]))),
+    ],
+)  # fmt: skip
+def test_what_is_no_range_is_left_to_the_dense_way(mask: Mask) -> None:
+    assert key_ranges(mask, 1, 3, 3) is None
+
+
+def test_second_derivatives() -> None:
+    given = [x[:1].detach().requires_grad_() for x in inputs(5, 5)]
+    mask = Mask(SameDocument() & Causal(), MaskFacts(document_ids=torch.tensor([[1, 1, 2, 2, 0]])))
+    found = key_ranges(mask, 1, 5, 5)
+    assert found is not None
+    seconds = []
+    for out in (ranged_attention(*given, *found, 0.3), dense(given, mask)):
+        first = torch.autograd.grad((out**2).sum(), given, create_graph=True)
+        seconds.append(torch.autograd.grad(sum((x**2).sum() for x in first), given))
+    for a, b in zip(*seconds, strict=True):
+        close(a, b, 1e-3)
+
+
+def test_short_stretches_are_left_to_the_dense_way() -> None:
+    whole, every = torch.tensor([0, 512]).expand(8, 512, 2), torch.arange(512)[:, None].expand(8, 512, 1)
+    assert pays(whole.contiguous(), 4, 512) and not pays(torch.cat((every, every + 1), -1), 2, 512)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_model_is_the_same_either_way(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder-decoder with relative positions: loss gradients with stretches and without; and they are used."""
+    model = made(small(family="encoder_decoder", positions="relative", vocab_size=50))
+    ids, ahead = tokens(3, 10, vocab=50), tokens(3, 10, vocab=50)
+    own = Mask(SameDocument(), FACTS) if packed else Mask(Bidirectional())
+    read = Mask(SameDocument(), FACTS) if packed else Mask(Bidirectional())
+    write = Mask(SameDocument() & Causal(), FACTS) if packed else Mask(Causal())
+    calls: list[int] = []
+    kernel = torch.ops.assay.ranged_attention
+
+    def counting(*given: object) -> object:
+        calls.append(1)
+        return kernel(*given)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        memory = model.encode(ids, own).hidden
+        model.decode(ahead, write, memory=memory, memory_mask=read).hidden[IDS > 0].square().sum().backward()
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    monkeypatch.setattr(torch.ops.assay, "ranged_attention", counting)
+    monkeypatch.setattr(ranged, "LEAST_PAIRS", 10**9)
+    without = gradients()
+    assert not calls
+    monkeypatch.setattr(ranged, "LEAST_PAIRS", 0)
+    within = gradients()
+    assert len(calls) == len(model.encoder.blocks) + len(model.decoder.blocks)
+    assert without.keys() == within.keys() and any("relative" in name for name in within)
+    for name, value in without.items():
+        close(within[name], value, 1e-4)
