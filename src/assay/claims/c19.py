@@ -30,10 +30,12 @@ def found_threshold(momentum: float, curvatures: Sequence[float] = CURVATURES) -
     """The largest rate at which iterating still converges, by bisection on what the iteration does."""
     from assay.probes.quadratic import converges
 
-    low, high = 1e-3, 10.0
-    for _ in range(14):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if converges(curvatures, middle, momentum=momentum, steps=4000) else (low, middle)
+    low, high = 1e-2, 10.0
+    with np.errstate(over="ignore"):
+        for _ in range(12):
+            middle = math.sqrt(low * high)
+            done = converges(curvatures, middle, momentum=momentum, steps=1000)
+            low, high = (middle, high) if done else (low, middle)
     return math.sqrt(low * high)
 
 
