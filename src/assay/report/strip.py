@@ -33,7 +33,7 @@ def zones(rule: Mapping[str, Any]) -> list[tuple[float, float, bool]]:
         above = rule.get("side", "above") == "above"
     elif kind == "superiority":
         above = rule.get("better", "higher") == "higher"
-        bound = bound if above else -bound
+        bound = bound if above else 0.0 - bound  # no -0.0
     else:
         return []
     return [(-math.inf, bound, not above), (bound, math.inf, above)]
