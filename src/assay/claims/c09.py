@@ -149,15 +149,20 @@ CLAIM = Claim(
         "with depth; skips and feed-forward networks stop it. Wu et al. 2024: attention under a causal mask "
         "collapses too, exponentially; with LayerNorm some value matrices keep any rank. A causal softmax matrix is "
         "triangular with a positive diagonal, so of full exact rank; generic bidirectional softmax matrices are of full "
-        "exact rank too.",
+        "exact rank too. Two real models (`assay probe rank` on 4 x 128 tokens of the default text): after the last layer "
+        "SmolLM2-135M, causal, has mean cosine 0.54 and residual to rank 1 of 0.69 (0.05 after layer 12 of 30); MiniLM-L6, "
+        "bidirectional, 0.34 and 0.86 after 6 layers: the causal one is the more alike.",
         "Dong 等 2021：没有残差与前馈网络的注意力随深度以双重指数速度坍缩到秩一，残差与前馈网络可阻止它。Wu 等 2024：因果掩码下的纯注意力同样会（指数）坍缩；"
-        "有 LayerNorm 时某些值矩阵可保持任意秩。因果 softmax 矩阵是对角为正的三角阵，严格满秩；一般的双向 softmax 矩阵也严格满秩。",
+        "有 LayerNorm 时某些值矩阵可保持任意秩。因果 softmax 矩阵是对角为正的三角阵，严格满秩；一般的双向 softmax 矩阵也严格满秩。"
+        "两个真实模型（`assay probe rank`，默认文本 4 x 128 个 token）：最后一层之后，因果的 SmolLM2-135M 平均余弦 0.54、到秩一的残差 0.69（30 层中第 12 层之后仅 "
+        "0.05）；双向的 MiniLM-L6 在 6 层之后为 0.34 与 0.86：反而是因果模型的表示更相似。",
     ),
     sources=[
         "Dong, Cordonnier & Loukas 2021, Attention is not all you need: pure attention loses rank doubly exponentially "
         "with depth",
         "Wu et al. 2024, On the Role of Attention Masks and LayerNorm in Transformers",
         "Roy & Vetterli 2007, The effective rank",
+        "SmolLM2-135M-Instruct (GGUF, Q4_1) and all-MiniLM-L6-v2, as `make real` fetches them",
     ],
     formulas=[
         Formula(

@@ -92,7 +92,7 @@ def measure(lab: Lab) -> Measured:
             )
         )
     return Measured(
-        answers={"ratio": geometric([value for value, _ in ratios]), "accuracy": paired_difference(*gains)},
+        answers={"ratio": geometric([value for value, _ in ratios]), "accuracy": paired_difference(gains[0], gains[1])},
         pictures=[
             Picture(
                 Words("Test accuracy by number of labels, 95% interval", "测试准确率随标签数的变化，95% 区间"),

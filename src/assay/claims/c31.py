@@ -40,7 +40,9 @@ def measure(lab: Lab) -> Measured:
         for name, cell in cells.items()
     }
     both = sorted(fills["ul2"].keys() & fills["causal"].keys())
-    infilling = paired_difference(*([fills[n][s] for s in both] for n in ("ul2", "causal"))) if both else NEVER
+    infilling = (
+        paired_difference([fills["ul2"][s] for s in both], [fills["causal"][s] for s in both]) if both else NEVER
+    )
     points: list[dict[str, Any]] = []
     fill_points: list[dict[str, Any]] = []
     table: list[list[str | float | int | None]] = []

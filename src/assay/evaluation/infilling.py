@@ -61,6 +61,7 @@ def hidden_tokens(tokens: Ints, vocabulary: Vocabulary, number: int, *, density:
     example = objective.example(tokens, Key(0, 0, number))
     sentinels = set(vocabulary.sentinels)
     spans: dict[int, list[int]] = {}
+    current: list[int] = []
     for token in example.targets:
         if int(token) in sentinels:
             current = spans.setdefault(int(token), [])

@@ -96,10 +96,11 @@ def _effects(
     for rows in groups.values():
         for values in (x, m, y):
             values[rows] -= values[rows].mean()
-    xx = x @ x
-    a, total = (x @ m) / xx, (x @ y) / xx
+    xx = float(x @ x)
+    a, total = float(x @ m) / xx, float(x @ y) / xx
     rest = m - a * x
-    if rest @ rest <= 1e-18 * max(m @ m, 1e-300):
+    left = float(rest @ rest)
+    if left <= 1e-18 * max(float(m @ m), 1e-300):
         return np.full(3, np.nan)
-    b = (rest @ y) / (rest @ rest)
+    b = float(rest @ y) / left
     return np.array([total, total - a * b, a * b])
