@@ -214,7 +214,8 @@ def test_pages_of_another_kind_are_refused_by_name(tmp_path: Path, change: dict[
         (answer(40, 40, 40, None), "", "40"),
         (answer(0.5, "-inf", "inf", 1), "", "0.5 [−∞, ∞]"),
         (answer("inf", "inf", "inf", None), "", "∞"),
-        (answer("nan", "nan", "nan"), "", "not a number"),
+        (answer("nan", "-inf", "inf", 0), "x", "not measured"),
+        (answer(-3.999966, -4.000045, -3.999888), "decades", "−4.0000 [−4.0000, −3.9999] decades"),
     ],
 )
 def test_figures_have_the_digits_that_their_interval_warrants(given: dict[str, Any], unit: str, said: str) -> None:
@@ -225,6 +226,7 @@ def test_columns_share_their_decimals() -> None:
     assert book._column([0.002, 0.018, None]) == ["0.002", "0.018", "–"]
     assert book._column([2.34112, 2.5, "inf"]) == ["2.341", "2.500", "∞"]
     assert book._column([1, 1500000, -2]) == ["1", "1,500,000", "−2"]
+    assert book._column([1.9e-5, 2.04e-5]) == ["1.900 × 10⁻⁵", "2.040 × 10⁻⁵"]
     assert book._column([1e-9, 3.0]) == ["1.000 × 10⁻⁹", "3"]
     assert book._column(["text", True, False]) == ["text", "yes", "no"]
 
@@ -234,6 +236,12 @@ def test_the_front_shows_the_question_that_says_what_the_verdict_says() -> None:
     aside = question("refuted", decides=False, unit="aside")
     shown = book._page(page("C1", "refuted", questions=[aside, first, second]))["deciding"]
     assert shown["figure"].endswith(" t") and shown["more"] == 1
+
+
+def test_the_front_shows_what_was_measured() -> None:
+    lost = question("undecided", answer=answer("nan", "-inf", "inf", 0))
+    shown = book._page(page("C1", "undecided", questions=[lost, question("undecided")]))["deciding"]
+    assert shown["figure"].startswith("−0.051")
 
 
 def test_few_repeats_are_said_to_decide_nothing(tmp_path: Path) -> None:

@@ -154,7 +154,13 @@ def test_text_is_escaped() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
-    [(0.5, 2000, [1, 10, 100, 1000]), (1, 30, [1, 2, 5, 10, 20]), (1e-9, 1e12, None), (2.1, 2.2, None)],
+    [
+        (0.5, 2000, [1, 10, 100, 1000]),
+        (1, 30, [1, 2, 5, 10, 20]),
+        (1e-9, 1e12, None),
+        (2.1, 2.2, None),
+        (0.3, 1.22, [0.4, 0.6, 0.8, 1.0, 1.2]),
+    ],
 )
 def test_logarithmic_axes_have_round_ticks(low: float, high: float, ticks: list[float] | None) -> None:
     found = log_ticks(low, high)

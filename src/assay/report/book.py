@@ -167,6 +167,7 @@ def _question(question: Mapping[str, Any]) -> dict[str, Any]:
         "state": question.get("verdict") if question.get("verdict") in STATES else "not run",
         "figure": _figure(answer, str(question.get("unit", ""))) if answer else "",
         "how": _how(answer) if answer else "",
+        "known": answer is not None and not math.isnan(number(answer.get("estimate"))),
         "few": n is not None and n < MINIMUM_REPEATS,
         "strip": picture(strip(rule, answer)),
         "mini": picture(strip(rule, answer, mini=True)),
@@ -181,12 +182,15 @@ def _deciding(questions: list[dict[str, Any]], state: str) -> dict[str, Any] | N
     """The question that the front page shows: the first deciding one that says what the claim's verdict says."""
     deciding = [question for question in questions if question["decides"]] or questions
     found = [question for question in deciding if question["state"] == state] or deciding
+    found = [question for question in found if question["known"]] or found
     return {**found[0], "more": len(deciding) - 1} if found else None
 
 
 def _figure(answer: Mapping[str, Any], unit: str) -> str:
     """'−0.013 [−0.025, −0.001] bits per byte': as many decimals as the interval warrants."""
     estimate, low, high = (number(answer.get(key)) for key in ("estimate", "low", "high"))
+    if math.isnan(estimate):
+        return "not measured"
     half = (high - low) / 2
     # A sign stands at the number, a word behind the interval.
     sign = {"x": "×", "×": "×", "%": "%"}.get(unit, "")
@@ -194,8 +198,10 @@ def _figure(answer: Mapping[str, Any], unit: str) -> str:
     if not (math.isfinite(half) and half > 0):
         ends = "" if low == high or math.isnan(half) else f" [{say(low)}, {say(high)}]"
         return f"{_short(estimate)}{sign}{ends}".replace("-", MINUS) + word
-    decimals = 1 - math.floor(math.log10(half))
-    if max(abs(low), abs(high)) >= 1e6 or decimals > 6:
+    largest = max(abs(low), abs(high))
+    # Two digits of the half width, five of the number at most.
+    decimals = min(1 - math.floor(math.log10(half)), 4 - math.floor(math.log10(largest)))
+    if largest >= 1e6 or decimals > 6:
         said = [say(value) for value in (estimate, low, high)]
     else:
         # Rounded first where digits before the point are not warranted, and no zero has a sign.
@@ -234,7 +240,7 @@ def _column(values: Sequence[Any]) -> list[str]:
     """Floats of about one size with equal decimals, four digits of the largest; others each by itself."""
     floats = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v != 0]
     decimals = None
-    if floats and max(floats) < 1e6 and min(floats) > 1e-6 and max(floats) / min(floats) < 1e4:
+    if floats and 1e-3 <= max(floats) < 1e6 and max(floats) / min(floats) < 1e4:
         decimals = max(3 - math.floor(math.log10(max(floats))), 0)
         shown = [f"{v:.{decimals}f}" for v in floats]
         while decimals and all(text.endswith("0") for text in shown):

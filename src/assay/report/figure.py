@@ -233,7 +233,14 @@ def log_ticks(low: float, high: float) -> list[float]:
         return tens[:: math.ceil(len(tens) / 9)]
     fine = [float(f"{m}e{power}") for power in range(first, last + 1) for m in (1, 2, 5)]
     fine = [value for value in fine if low <= value <= high]
-    return fine if len(fine) > 2 else [float(f"{low + (high - low) * part:.2g}") for part in (0.1, 0.5, 0.9)]
+    if len(fine) > 2:
+        return fine
+    # Less than about a decade: even steps, of 1, 2 or 5 times a power of ten.
+    rough = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = max(size * power for size in (1, 2, 5) if size * power <= rough)
+    places = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [float(f"{place * step:.6g}") for place in places]
 
 
 def _value_scale(data: _Data) -> Any:
