@@ -15,12 +15,12 @@ from assay.claims.catalogue import keys as all_keys
 from assay.claims.page import failed_page, fingerprint, load_page, page_path, save_page, text_page
 from assay.claims.plan import all_runs, next_runs
 from assay.errors import UserError
-from assay.runs import StudyFolder
+from assay.runs import StudyFolder, read_json, write_json
 from assay.spec.study import RunSpec
 from assay.studies.processes import Nursery, Process
 from assay.studies.runner import default_workers, in_turns, run_all
 
-__all__ = ["Progress", "planned", "run_claims"]
+__all__ = ["Progress", "book_seconds", "planned", "run_claims"]
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with `studies.runner`'s events while runs are trained, and with
@@ -32,6 +32,7 @@ Progress = Callable[[dict[str, Any]], None]
 """
 
 POLL = 0.05
+BOOK = "book.json"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def run_claims(
     todo = [entry for entry in entries if entry.claim.key not in finished]
     tell({"event": "book", "claims": [e.claim.key for e in todo], "kept": sorted(finished, key=lambda k: int(k[1:]))})
     folder.path.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     try:
         _train(todo, folder, workers or default_workers(), tell, command)
         _measure(todo, tier, folder, workers or default_workers(), tell)
@@ -89,8 +91,7 @@ def run_claims(
             f"stopped; finished runs and pages are kept in {folder.path}, and the same command goes on from there."
         ) from None
     finally:
-        with suppress(ImportError):
-            _bind(folder)
+        _bind(folder, time.monotonic() - began if len(todo) == len(all_keys()) else None)
     return [page for entry in entries if (page := load_page(folder, entry.claim.key))]
 
 
@@ -212,10 +213,18 @@ def _tell_verdict(claim: Claim, tier: Tier, folder: StudyFolder, process: Proces
     )
 
 
-def _bind(folder: StudyFolder) -> None:
-    """`claims.html` of all pages in the folder."""
+def _bind(folder: StudyFolder, seconds: float | None) -> None:
+    """`claims.html` of all pages in the folder; the time of a whole run is kept for later bindings."""
     from assay.report.book import write_book
 
     pages = [page for key in all_keys() if (page := load_page(folder, key))]
+    if seconds is not None:
+        write_json(folder.path / BOOK, {"seconds": seconds})
     if pages:
-        write_book(folder.path, pages)
+        write_book(folder.path, pages, seconds=book_seconds(folder))
+
+
+def book_seconds(folder: StudyFolder) -> float | None:
+    """Seconds that the whole book took where one call ran it all, else None."""
+    path = folder.path / BOOK
+    return float(read_json(path)["seconds"]) if path.is_file() else None

@@ -111,12 +111,12 @@ def measure(lab: Lab) -> Measured:
 
 
 def _make(done: Sequence[Trained], arm: str, seed: int) -> Model:
-    import assay
+    from assay.published.load import build
 
     pretrained = done[seed].model()
     if arm == "pretrained":
         return pretrained
-    return assay.build(pretrained.spec, seed=seed, tokenizer=pretrained.tokenizer)
+    return build(pretrained.spec, seed=seed, tokenizer=pretrained.tokenizer)
 
 
 def _best_rate(lab: Lab, arm: str, done: Sequence[Trained], at: int) -> float:

@@ -234,6 +234,7 @@ CLAIM = Claim(
     ),
     questions=_questions(),
     measure=measure,
+    alone=True,
     changes=Words(
         "Texts so long that reading the cache outweighs the weights; a larger batch, which shares the weights and not the "
         "cache; windows, multi-query attention.",

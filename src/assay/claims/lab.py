@@ -57,9 +57,9 @@ class Trained:
 
     def model(self) -> Model:
         """The trained model with its tokenizer."""
-        import assay
+        from assay.published.load import load
 
-        return assay.load(self.folder.path)
+        return load(self.folder.path)
 
     def text(self) -> Text:
         """The text it was trained on, as tokens, with its held-out windows."""

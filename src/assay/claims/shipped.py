@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from assay.claims.book import book_seconds
 from assay.claims.catalogue import claim, keys
 from assay.claims.page import load_page
 from assay.errors import UserError
@@ -58,7 +59,7 @@ def publish(book: Path, docs: Path) -> None:
         )
     whole = [page for page in pages if page is not None]
     write_json(FILE, summary(folder))
-    write_book(docs, whole)
+    write_book(docs, whole, seconds=book_seconds(folder))
     (docs / "claims.svg").write_text(front_svg(whole), encoding="utf-8")
 
 
