@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def contenders(tokens: int, vocabulary: int, width: int) -> dict[str, Callable[[
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Check, count bytes, time."""
+    if args.busy:
+        args.threads, measure.clock = 1, time.process_time
     torch.set_num_threads(args.threads)
     keep_memory()
     given = contenders(args.tokens, args.vocabulary, args.width)
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = run(args)

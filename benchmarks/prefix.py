@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: l
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Check, then time both comparisons."""
+    if args.busy:
+        args.threads, measure.clock = 1, time.process_time
     torch.set_num_threads(args.threads)
     keep_memory()
     torch.manual_seed(0)
@@ -124,10 +127,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for mode in others
     }
     before = measure.square_rate()
-    times = measure.interleave(steps, args.seconds, warmup=2)
+    times = measure.interleave(steps, args.seconds, warmup=2) if args.part != "uneven" else {}
     rate = max(before, measure.square_rate())
     # FLOPs as transformers does them: attention over all pairs, logits at every position.
-    equal = measure.summary(times, {"square_rate_full": measure.flops(SIZE, 1.0) / rate}, "assay/compiled")
+    limit = {"square_rate_full": measure.flops(SIZE, 1.0) / rate}
+    equal = measure.summary(times, limit, "assay/compiled") if times else {}
 
     loader = Loader(TokenDocuments.from_arrays(texts), objective, batch_size=SIZE.batch, length=SIZE.length)
     packs = [loader.batch(0, step) for step in range(loader.steps(0))]
@@ -151,7 +155,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "transformers/eager, padded": theirs_on("eager", longest),
         "transformers/compiled, padded": theirs_on("compiled", whole),
     }
-    found = uneven.rate_summary(uneven.rates(contenders, args.seconds), "assay/compiled, packed")
+    if args.part == "equal":
+        contenders = {}
+    found = uneven.rate_summary(uneven.rates(contenders, args.seconds), "assay/compiled, packed") if contenders else {}
     return {
         "benchmark": "prefix LM",
         "size": vars(SIZE),
@@ -174,12 +180,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--documents", choices=uneven.FORMS, default="documents")
     parser.add_argument("--rows", type=int, default=256, help="documents that are used")
+    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
+    parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = run(args)
-    print("\n".join(uneven.timed_lines(result["equal shape"], "assay/compiled")))
-    print("padding: " + ", ".join(f"{name} {share:.3f}" for name, share in result["padding"].items()))
-    print("\n".join(uneven.lines(result["uneven documents"], "assay/compiled, packed")))
+    uneven.show(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,8 @@ def check_equal(name: str, ours: float, theirs: float) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Check, then time both comparisons."""
+    if args.busy:
+        args.threads, measure.clock = 1, time.process_time
     torch.set_num_threads(args.threads)
     keep_memory()
     size = Size()
@@ -192,9 +195,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             peers[mode], calls[mode], batch, theirs_opt[mode]
         )
     before = measure.square_rate()
-    times = measure.interleave(steps, args.seconds, warmup=2)
+    times = measure.interleave(steps, args.seconds, warmup=2) if args.part != "uneven" else {}
     limit = {"square_rate_full": size.flops() / max(before, measure.square_rate())}
-    equal = measure.summary(times, limit, "assay/compiled")
+    equal = measure.summary(times, limit, "assay/compiled") if times else {}
 
     def theirs_on(mode: str, batches: list[dict[str, Tensor]]) -> uneven.Counted:
         return uneven.Counted(
@@ -220,7 +223,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.grouped:
         alike = padded_batches(examples, size, full=False, grouped=True)
         contenders["transformers/eager, like lengths"] = theirs_on("eager", alike)
-    found = uneven.rate_summary(uneven.rates(contenders, args.seconds), "assay/compiled, packed")
+    if args.part == "equal":
+        contenders = {}
+    found = uneven.rate_summary(uneven.rates(contenders, args.seconds), "assay/compiled, packed") if contenders else {}
     return {
         "benchmark": "span corruption, encoder-decoder",
         "size": vars(size),
@@ -269,12 +274,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="documents that are used")
     parser.add_argument("--dynamic", action="store_true")
     parser.add_argument("--grouped", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
+    parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = run(args)
-    print("\n".join(uneven.timed_lines(result["equal shape"], "assay/compiled")))
-    print("padding: " + ", ".join(f"{name} {share:.3f}" for name, share in result["padding"].items()))
-    print("\n".join(uneven.lines(result["uneven documents"], "assay/compiled, packed")))
+    uneven.show(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
 

@@ -80,7 +80,7 @@ def rates(contenders: dict[str, Counted], seconds: float, warmup: int = 1) -> di
             step()
     found: dict[str, list[float]] = {name: [] for name in contenders}
     end, rounds = measure.clock() + seconds, 0
-    while rounds < 6 or measure.clock() < end:
+    while rounds < 4 or measure.clock() < end:
         for name, given in contenders.items():
             numbers = [(2 * rounds + i) % len(given.steps) for i in range(2)]
             begin = measure.clock()
@@ -126,3 +126,12 @@ def timed_lines(summary: dict[str, Any], reference: str) -> list[str]:
             + "  ".join(f"{limit} {value:.3f}" for limit, value in share.items())
         )
     return out
+
+
+def show(result: dict[str, Any]) -> None:
+    """Both comparisons of a benchmark, as far as they were made."""
+    if result["equal shape"]:
+        print("\n".join(timed_lines(result["equal shape"], "assay/compiled")))
+    if result["uneven documents"]:
+        print("padding: " + ", ".join(f"{name} {share:.3f}" for name, share in result["padding"].items()))
+        print("\n".join(lines(result["uneven documents"], "assay/compiled, packed")))
