@@ -161,4 +161,5 @@ CLAIM = Claim(
         "不同的核函数、处理器，或由内存带宽决定的宽度：此时两者开销相同。",
     ),
     seconds=45.0,
+    alone=True,
 )  # fmt: skip

@@ -99,9 +99,9 @@ CLAIM = Claim(
         "DeepNorm 放大残差并缩小初始权重，使一步训练对模型输出的改变不随深度增长。",
     ),
     literature=Words(
-        "Wang et al. 2022 (DeepNet), theorem 4.2: with alpha = (2M)^(1/4) and beta = (8M)^(-1/4) the first gradient-descent "
+        "Wang et al. 2022 (DeepNet), section 4: with alpha = (2M)^(1/4) and beta = (8M)^(-1/4) the first gradient-descent "
         "step's update of a decoder of M layers is O(rate), at any depth; they train 1,000 layers.",
-        "Wang 等 2022（DeepNet）定理 4.2：取 alpha = (2M)^(1/4)、beta = (8M)^(-1/4)，M 层解码器在梯度下降下一步更新为 O(学习率)，与深度无关；"
+        "Wang 等 2022（DeepNet）第 4 节：取 alpha = (2M)^(1/4)、beta = (8M)^(-1/4)，M 层解码器在梯度下降下一步更新为 O(学习率)，与深度无关；"
         "他们训练了 1000 层。",
     ),
     sources=["Wang et al. 2022, DeepNet: Scaling Transformers to 1,000 Layers, section 4"],
@@ -121,16 +121,16 @@ CLAIM = Claim(
                 "v, w: scales of the sublayers' weights; theta* - theta: the step; F: the model's output",
                 "v、w：子层权重的尺度；theta* - theta：更新；F：模型输出",
             ),
-            "Wang et al. 2022, theorem 4.1",
+            "Wang et al. 2022, section 4",
         ),
     ],
     experiment=Words(
         "Fresh causal decoders of growing depth, 32 wide (LayerNorm, ReLU), read random tokens; optimizer and first step are "
         "fixed, nothing is clipped; measured is the root mean square by which that step moves the output after the last "
         "norm. DeepNorm under gradient descent with norms that learn no gains (what the theorem is about), under gradient "
-        "descent with gains, and under AdamW; Post-LN beside it. Five seeds; one slope a seed, Student t over seeds.",
+        "descent with gains, and under AdamW; Post-LN beside it. Five seeds or more; one slope a seed, Student t over seeds.",
         "深度递增、宽 32 的全新因果解码器（LayerNorm、ReLU）读取随机词元；优化器与第一步固定，不裁剪；测量该步使最后归一化后输出改变的均方根。"
-        "DeepNorm 分别用梯度下降（归一化无增益，即定理的条件）、梯度下降加可学习增益、AdamW；另附 Post-LN。五个种子，每个种子一条斜率，对种子求 t 区间。",
+        "DeepNorm 分别用梯度下降（归一化无增益，即定理的条件）、梯度下降加可学习增益、AdamW；另附 Post-LN。五个以上种子，每个种子一条斜率，对种子求 t 区间。",
     ),
     rule=Words(
         f"Bounded: the 95% interval of the slope of log update over log depth lies under {MOST} (1.6 times over a hundredfold "

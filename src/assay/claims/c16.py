@@ -70,7 +70,7 @@ CLAIM = Claim(
     ),
     literature=Words(
         "Xiong et al. 2020, figure 3: Pre-LN's norms are roughly flat over layers, and warmup can be left out. Wang et al. "
-        "2022 (DeepNet, table 1): Pre-LN ends 0.5 to 1.0 BLEU under a Post-LN that converges.",
+        "2022 (DeepNet): Pre-LN ends 0.5 to 1.0 BLEU under a Post-LN that converges.",
         "Xiong 等 2020 图 3：Pre-LN 各层梯度范数大致平坦，可以不用预热。Wang 等 2022（DeepNet）：Pre-LN 比收敛的 Post-LN 低 0.5 至 1.0 BLEU。",
     ),
     sources=[
