@@ -56,7 +56,7 @@ bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Two real models from packages that ship weights (about 180 MB), held to transformers.
-real: setup
+real: $(EXTRAS)
 	$(BIN)/python tools/real.py $(ARGS)
 
 # Writes requirements.lock from what is installed now: what pyproject.toml asks for and all that it needs.

