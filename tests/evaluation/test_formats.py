@@ -30,10 +30,8 @@ def test_span_corruption_leaves_a_hole_at_the_end() -> None:
 def test_glm_as_its_objective_writes_a_suffix() -> None:
     objective = GLM("prefix", V, gmask=1.0, axes=1)
     text = np.concatenate([PROMPT, ANSWER])
-    for document in range(200):  # until chance cuts where this continuation begins
-        trained = objective.example(text, Key(0, 0, document))
-        if trained.prefix == len(PROMPT) + 2:
-            break
+    drawn = (objective.example(text, Key(0, 0, document)) for document in range(200))
+    trained = next(found for found in drawn if found.prefix == len(PROMPT) + 2)  # cut where this continuation begins
     example = formatted(PROMPT, ANSWER, "prefix", V, ObjectiveKind.glm)
     n = len(example.inputs)
     assert trained.inputs[:n].tolist() == example.inputs.tolist() and trained.prefix == example.prefix
