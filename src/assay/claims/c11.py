@@ -155,7 +155,6 @@ CLAIM = Claim(
         ),
     },
     measure=measure,
-    alone=True,
     changes=Words(
         "Other kernels, another processor, or a width at which memory traffic decides: then both norms cost the same.",
         "不同的核函数、处理器，或由内存带宽决定的宽度：此时两者开销相同。",
