@@ -99,7 +99,7 @@ def measure(lab: Lab) -> Measured:
             Table(
                 Words("What each objective asks of its pipeline, in a prefix decoder (causal LM: in a causal one)",
                       "各目标对数据流程的要求（前缀解码器；因果语言模型用因果解码器）"),
-                ["objective", "settings", "share of padding", "targets over inputs", "time a token, over causal LM"],
+                ["objective", "settings", "share of padding", "targets over inputs", "time a batch, over causal LM"],
                 work,
             ),
         ],
@@ -189,11 +189,11 @@ CLAIM = Claim(
     ],
     experiment=Words(
         "Implementation is counted: settings that someone has to choose, in assay's own objectives; beside them padding and "
-        "the time that the pipeline takes a token. Learning is a question of its own: one prefix decoder, equal first "
+        "the time that the pipeline takes for a batch. Learning is a question of its own: one prefix decoder, equal first "
         "weights, rows and rate, is trained for a quarter, a half and all of the standard steps under prefix LM and "
         "under span corruption; how many tokens does each need to a continuation loss, and to a loss on tokens hidden "
         "inside a text (prefix LM reads these from the left, the denoiser from both sides)?",
-        "实现部分为计数：在 assay 自身的各目标中须由人选择的设置数；并列给出填充浪费与数据流程每 token 的耗时。学习部分另问：同一前缀解码器（初始权重、批次与学习率相同）"
+        "实现部分为计数：在 assay 自身的各目标中须由人选择的设置数；并列给出填充浪费与数据流程每批的耗时。学习部分另问：同一前缀解码器（初始权重、批次与学习率相同）"
         "分别以前缀语言模型与片段破坏目标训练标准步数的四分之一、一半与全部；各需多少 token 才能达到给定的续写损失，以及文本内被遮 token 的损失"
         "（前缀语言模型从左读，去噪模型可见两侧）？",
     ),
