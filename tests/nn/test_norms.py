@@ -111,6 +111,63 @@ def test_rmsnorm_is_layernorm_at_zero_mean(seed: int) -> None:
         close(layer(x + 0.5), rms(x + 0.5), 1e-3)
 
 
+PRECISIONS = [("float32", 4e-6), ("bfloat16", 2**-7), ("float16", 2**-10)]
+
+
+def whole(*shape: int, seed: int = 0) -> Tensor:
+    """Whole numbers from -8 to 8: every type holds them, their sums with one another and their doubles exactly."""
+    return torch.randint(-8, 9, shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
+@pytest.mark.parametrize("fields", [{"kind": "layernorm"}, {"kind": "rmsnorm"}, {"kind": "rmsnorm", "fraction": 0.25}])
+def test_invariances_in_every_precision(fields: dict[str, Any], dtype: str, tolerance: float) -> None:
+    """By inputs that lose nothing when they are doubled and shifted: what is left is the norm's own rounding."""
+    kind = getattr(torch, dtype)
+    norm = make({**fields, "eps": 0}, 24).to(kind)
+    x = whole(4, 24).to(kind)
+    assert torch.equal(norm(4 * x), norm(x)), "a power of two scales mean, deviation and root exactly"
+    if fields["kind"] == "layernorm":
+        close(norm(x + 5), norm(x), tolerance)
+    else:
+        with pytest.raises(AssertionError):
+            close(norm(x + 5), norm(x), 0.1)
+
+
+@pytest.mark.parametrize("dtype, tolerance", PRECISIONS)
+def test_the_two_are_equal_at_zero_mean_in_every_precision(dtype: str, tolerance: float) -> None:
+    kind = getattr(torch, dtype)
+    half = whole(4, 12, seed=1).to(kind)
+    x = torch.cat((half, -half), -1)
+    layer, rms = (make({"kind": name, "bias": False}, 24).to(kind) for name in ("layernorm", "rmsnorm"))
+    close(layer(x), rms(x), tolerance)
+    with pytest.raises(AssertionError):
+        close(layer(x + 5), rms(x + 5), 0.1)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2**-5), ("float16", 2**-8)])
+@pytest.mark.parametrize("fields", MAKES.values(), ids=MAKES)
+def test_gradients_in_lower_precision_are_those_of_float64(
+    fields: dict[str, Any], dtype: str, tolerance: float
+) -> None:
+    """Of the same numbers: weights and input are rounded first, then carried to float64 for the other side."""
+    kind = getattr(torch, dtype)
+    rounded = make(fields, 48).to(kind)
+    exact = make(fields, 48)
+    exact.load_state_dict({name: value.double() for name, value in rounded.state_dict().items()})
+    x, slope = draw(5, 48, scale=2).to(kind), draw(5, 48, seed=1).to(kind)
+    found = []
+    for norm, type_ in ((rounded, kind), (exact, torch.float64)):
+        own = x.to(type_).requires_grad_()
+        found.append(torch.autograd.grad(norm(own), [own, *norm.parameters()], slope.to(type_)))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == kind
+        # Relative to the largest: sums over rows cancel; most of all DyT's one scalar, whose published order rounds
+        # alpha x to the type of x before the tanh.
+        own_tolerance = tolerance * (4 if one.dim() == 0 else 1)
+        close(one.double() / other.abs().max(), other / other.abs().max(), own_tolerance)
+
+
 def test_unbiased_variance_is_caught() -> None:
     """The classic slip: torch.var's default divides by n - 1."""
     norm, x = make({"kind": "layernorm", "weight": False}, 16), draw(4, 16)
