@@ -38,8 +38,13 @@ CHANCE = {"copy": 0.25, "addition": 0.25}
 
 
 def test_tasks_at_chance_are_left_out() -> None:
-    assert beaten(FOUND, CHANCE) == ["copy"]
-    assert beaten(FOUND, {"copy": 0.9, "addition": 0.9}) == []
+    assert beaten(FOUND, CHANCE, 48) == ["copy"]
+    assert beaten(FOUND, {"copy": 0.9, "addition": 0.9}, 48) == []
+
+
+def test_seeds_that_agree_by_luck_beat_no_chance() -> None:
+    lucky = {BASE: {"copy": [0.375, 0.375, 0.375]}}
+    assert beaten(lucky, {"copy": 0.25}, 8) == [] and beaten(lucky, {"copy": 0.25}, 100) == ["copy"]
 
 
 def test_the_lead_is_over_the_best_other_pair_and_nothing_is_told_at_chance() -> None:

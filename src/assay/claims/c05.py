@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.claims.base import Claim, Measured, Picture, Question, Table, Tier, Words
 from assay.claims.lab import NEVER, Lab
-from assay.stats import Interval, Superiority, Verdict, mean_interval, paired_difference
+from assay.stats import Interval, Superiority, Verdict, mean_interval, paired_difference, wilson_interval
 
 if TYPE_CHECKING:
     from assay.studies.six_pairs_spec import SixPairs
@@ -36,13 +36,19 @@ def described(tier: Tier) -> SixPairs:
     return quick.with_(**SMOKE) if tier is Tier.smoke else quick
 
 
-def beaten(found: Accuracies, chance: Mapping[str, float]) -> list[str]:
-    """Tasks on which some pair's 95% interval over seeds lies above chance: of others no order can be told."""
-    return [
-        task
-        for task, level in chance.items()
-        if any(len(by[task]) > 1 and mean_interval(by[task]).low > level for by in found.values() if task in by)
-    ]
+def beaten(found: Accuracies, chance: Mapping[str, float], items: int) -> list[str]:
+    """Tasks on which some pair is above chance: of the others no order can be told.
+
+    Above means both over seeds (95% t interval) and over all answers (Wilson at 99%, since there are six pairs to be
+    lucky, and three seeds can agree by luck alone).
+    """
+
+    def above(values: Sequence[float], level: float) -> bool:
+        trials = items * len(values)
+        right = round(items * sum(values))
+        return mean_interval(values).low > level and wilson_interval(right, trials, 0.99).low > level
+
+    return [task for task, level in chance.items() if any(above(by[task], level) for by in found.values())]
 
 
 def means(found: Accuracies, tasks: Sequence[str]) -> dict[str, list[float]]:
@@ -77,7 +83,7 @@ def measure(lab: Lab) -> Measured:
     for stage, words in STAGES.items():
         found = {pair: by[stage] for pair, by in rows.items()}
         chance = {task: level for by in rows.values() for task, level in by[f"{stage} chance"].items()}
-        tasks = beaten(found, chance)
+        tasks = beaten(found, chance, study.items)
         answers[stage] = lead(found, tasks, BASE) if stage == "zero" else gap(found, tasks, DENOISER, BASE)
         if stage == "tuned":
             answers["first"] = lead(found, tasks, DENOISER)
@@ -172,10 +178,10 @@ CLAIM = Claim(
     experiment=Words(
         "The six pairs of family and objective are pretrained on equal tokens (as published: an encoder-decoder has about "
         "twice the parameters), measured on choices among four answers, tuned on a mixture of made tasks, and "
-        "measured again (`assay six-pairs`). Tasks count where some pair is above chance: on the others nothing has "
+        "measured again (`assay six-pairs`). Tasks count where some pair is above chance (95% t over seeds and 99% Wilson over answers): on the others nothing has "
         "been learned, and ranks would be noise. One learning rate for all pairs.",
         "六种架构与目标的组合以相同 token 数预训练（与论文一致：编码器-解码器参数约两倍），以四选一任务测量，再在构造任务的混合上微调并重新测量"
-        "（`assay six-pairs`）。仅计入某一组合高于随机水平的任务，其余任务尚未学到任何东西，名次只是噪声。所有组合使用同一学习率。",
+        "（`assay six-pairs`）。仅计入某一组合高于随机水平（对种子的 95% t 区间与对全部回答的 99% Wilson 区间）的任务，其余任务尚未学到任何东西，名次只是噪声。所有组合使用同一学习率。",
     ),
     rule=Words(
         "95% intervals over seeds (paired t) on the tasks where chance is beaten. Zero-shot: causal LM in a causal decoder "
