@@ -80,8 +80,8 @@ def measure(lab: Lab) -> Measured:
     worst = max(found.values(), key=abs)
     switch = _switch()
     sizes = [row for row in size_rows() if row.total >= 1e8]
-    points = [{"series": row.model, "x": row.model, "y": row.total} for row in size_rows()]
-    points.append({"series": "Switch-C", "x": "Switch-C", "y": switch})
+    points = [{"series": "one configuration", "x": row.model, "y": row.total} for row in size_rows()]
+    points.append({"series": "one configuration", "x": "Switch-C", "y": switch})
     return Measured(
         answers={
             "named": Interval.exact(worst),

@@ -14,10 +14,10 @@ __all__ = ["PARTS", "TASK", "WIDTHS", "experiments", "family"]
 TASK, PARTS = "recall", 5
 """Five digits known by heart, asked at once: one answer of ten tokens, five sub-tasks."""
 
-WIDTHS = {Tier.smoke: (8, 12, 16, 20, 24), Tier.quick: (8, 12, 16, 24, 32), Tier.full: (8, 12, 16, 24, 32, 48, 64)}
-STEPS = {Tier.smoke: 6, Tier.quick: 400, Tier.full: 2000}
+WIDTHS = {Tier.smoke: (4, 6, 8, 12, 16), Tier.quick: (4, 6, 8, 12, 16, 24), Tier.full: (4, 6, 8, 12, 16, 24, 32, 48)}
+STEPS = {Tier.smoke: 6, Tier.quick: 600, Tier.full: 2000}
 SEEDS = {Tier.smoke: 3, Tier.quick: 3, Tier.full: 5}
-RATE = 0.16
+RATE = 0.24
 """Peak rate times width: the best rate of small decoders under Adam falls about as 1 / width (Yang et al. 2022)."""
 
 
@@ -27,7 +27,7 @@ def experiments(tier: Tier) -> Mapping[str, Experiment]:
     for width in WIDTHS[tier]:
         base = study(
             tier,
-            model={"layers": 2, "width": width, "attention.heads": 2, "context": 256},
+            model={"layers": 2, "width": width, "attention.heads": 1, "context": 256},
             train={
                 "steps": STEPS[tier], "batch_size": 8, "length": 128, "evaluations": 1,
                 "optimizer.learning_rate": round(RATE / width, 5),
