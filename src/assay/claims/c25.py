@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from assay.probes.flips import Reach
 
 LISTED: Mapping[str, tuple[str, str]] = {
-    "ChatGLM-6B": ("chatglm-6b", "prefix"),
     "ChatGLM2-6B": ("chatglm2-6b", "prefix"),
+    "ChatGLM-6B": ("chatglm-6b", "prefix"),
     "U-PaLM": ("u-palm-540b", "prefix"),
     "LLaMA": ("llama-7b", "causal"),
     "T5": ("t5-base", "encoder_decoder"),

@@ -236,9 +236,10 @@ CLAIM = Claim(
     measure=measure,
     alone=True,
     changes=Words(
-        "Texts so long that reading the cache outweighs the weights; a larger batch, which shares the weights and not the "
-        "cache; windows, multi-query attention.",
-        "文本长到读取缓存的代价超过权重；更大的批（权重共享而缓存不共享）；滑动窗口、multi-query 注意力。",
+        "The width: the weights' share of a step grows with its square, the cache's in proportion, so that wider models "
+        "hide the growth up to longer texts. A larger batch, which shares the weights and not the cache; windows, "
+        "multi-query attention.",
+        "宽度：每步中权重的份额随宽度平方增长，缓存的份额成正比增长，因此更宽的模型要到更长的文本才显出变慢。更大的批（权重共享而缓存不共享）；滑动窗口、multi-query 注意力。",
     ),
     seconds=25.0,
 )  # fmt: skip
