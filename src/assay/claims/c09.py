@@ -45,7 +45,7 @@ def difference(a: Mapping[int, Ranks], b: Mapping[int, Ranks], field: str) -> In
 
 def measure(lab: Lab) -> Measured:
     """Residual to rank 1 and cosine by layer of every trained model; attention matrices and ablations beside them."""
-    length, rows = lab.by_tier(smoke=16, quick=64, full=128), lab.by_tier(smoke=1, quick=4, full=16)
+    length, rows = lab.by_tier(smoke=16, quick=64, full=128), lab.by_tier(smoke=1, quick=12, full=32)
     cells = families.cells(lab, *NAMES)
     ranks = {
         name: {run.run.seed: measured(run, length=length, rows=rows) for run in cell.runs if run.done}
@@ -63,7 +63,7 @@ def measure(lab: Lab) -> Measured:
         [
             NAMES[name],
             *(fmean(r.heads[field] for r in by.values()) for field in ("exact", "full", "effective", "stable")),
-            float(np.median([r.heads["condition"] for r in by.values()])),
+            _condition(float(np.median([r.heads["condition"] for r in by.values()]))),
         ]
         for name, by in ranks.items()
         if by
@@ -86,6 +86,10 @@ def measure(lab: Lab) -> Measured:
         ],
         remarks=families.remarks(cells),
     )  # fmt: skip
+
+
+def _condition(value: float) -> float | str:
+    return value if np.isfinite(value) else "beyond float64"
 
 
 def _heads(a: Mapping[int, Ranks], b: Mapping[int, Ranks], field: str) -> Interval:
