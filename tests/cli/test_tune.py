@@ -147,4 +147,5 @@ def test_one_class(here: Path) -> None:
 def test_six_pairs_dry_run(here: Path) -> None:
     (here / "text.txt").write_text("some words in a text, again and again. " * 600)
     out = call("six-pairs", "--form", "quick", "--set", "data.source=text.txt", "--set", "seeds=1", "--dry-run")
-    assert len(out.strip().splitlines()) == 13 and "causal:causal_lm -> prefix:mlm" in out
+    assert len(out.strip().splitlines()) == 14 and "13 runs" in out and "pretraining takes about" in out
+    assert "causal:causal_lm -> prefix:mlm" in out

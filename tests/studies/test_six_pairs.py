@@ -7,7 +7,7 @@ from tests.training.conftest import sample_text
 
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
-from assay.studies.six_pairs import flops_to, load_study, plan_units, six_pairs, study_file
+from assay.studies.six_pairs import beaten, flops_to, load_study, plan_units, six_pairs, study_file
 from assay.studies.six_pairs_spec import PAIRS, SixPairs
 from assay.training.accounting import FlopMeter
 from assay.training.setup import make_loader
@@ -72,7 +72,7 @@ def test_a_whole_study(study: SixPairs, tmp_path: Path) -> None:
     assert [row["pair"] for row in found["rows"]] == list(study.pairs)
     for row in found["rows"]:
         assert 0 <= row["measures"]["zero"]["value"] <= 1 and row["measures"]["zero_chance"]["value"] == 0.25
-        assert {"tuned:copy", "tuned:reverse", "zero:continuation"} <= set(row["measures"])
+        assert {"tuned:copy", "tuned:reverse", "zero:continuation", "zero:cloze"} <= set(row["measures"])
     for entry in found["adaptations"]:
         assert len(entry["adapted"][0]) == len(entry["scratch"][0]) == 3
     page = (out / "report.html").read_text(encoding="utf-8")
@@ -122,3 +122,16 @@ def test_flops_to_a_loss() -> None:
 def test_bad_studies(fields: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         SixPairs.from_dict(fields)
+
+
+def test_tasks_count_where_all_runs_together_beat_chance() -> None:
+    def runs(cloze: list[float], copy: list[float]) -> list[dict[str, float]]:
+        fixed = {"chance:cloze": 0.25, "items:cloze": 400, "chance:copy": 0.25, "items:copy": 100}
+        return [fixed | {"zero:cloze": a, "zero:copy": b} for a, b in zip(cloze, copy, strict=True)]
+
+    assert beaten(runs([0.4, 0.5, 0.3, 0.45], [0.25, 0.2, 0.3, 0.26])) == ["cloze"]
+    # All a little above chance on few shared items may be those items' doing.
+    assert beaten(runs([0.4, 0.5, 0.3, 0.45], [0.30, 0.31, 0.30, 0.31])) == ["cloze"]
+    assert beaten(runs([0.4, 0.5, 0.3, 0.45], [0.40, 0.41, 0.40, 0.41])) == ["cloze", "copy"]
+    assert beaten(runs([0.2, 0.3, 0.25, 0.26], [0.25, 0.2, 0.3, 0.26])) == ["cloze", "copy"], "none: all count"
+    assert beaten([]) == []

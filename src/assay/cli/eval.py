@@ -14,8 +14,8 @@ EXAMPLES = examples(
     "# your own labelled file: columns text and label, or prompt and answer",
     "assay eval path/to/model --tasks reviews.csv",
     'assay eval path/to/model --tasks reviews.csv --prompt "{review}\\nSentiment:" --answer " {stars}"',
-    "# which of four passages goes on your text",
-    "assay eval path/to/model --tasks continuation --text my_texts/",
+    "# which of four words, and of four passages, goes on your text",
+    "assay eval path/to/model --tasks cloze,continuation --text my_texts/",
     '# tasks of lm-evaluation-harness, which download their data: pip install "assay\\[eval]"',
     "assay eval path/to/model --tasks arc_easy,hellaswag --limit 200",
 )
@@ -30,8 +30,8 @@ def run(
         typer.Option(
             metavar="T,T",
             show_default=False,
-            help="copy, reverse, lookup, addition, compose (the default), continuation, labelled files, or names "
-            "that lm-eval knows.",
+            help="copy, reverse, lookup, addition, compose (the default), cloze, continuation, labelled files, or "
+            "names that lm-eval knows.",
         ),
     ] = "copy,reverse,lookup,addition,compose",
     items: Annotated[int, typer.Option(min=1, metavar="N", help="Items of a made task.")] = 200,
@@ -43,7 +43,9 @@ def run(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(metavar="COL", show_default=False, help="A file's text column; for continuation: a path to text."),
+        typer.Option(
+            metavar="COL", show_default=False, help="A file's text column; for cloze and continuation: a path to text."
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option(metavar="COL", show_default=False, help="A file's label column.")] = None,
     prompt: Annotated[
@@ -70,6 +72,7 @@ def run(
     """
     from assay.cli.tasks import file_task, is_generated, show, template_of
     from assay.errors import UserError
+    from assay.evaluation.cloze import cloze_task
     from assay.evaluation.evaluate import evaluate
     from assay.evaluation.generated import continuation_task, generated_task
     from assay.evaluation.harness import run_harness
@@ -88,8 +91,9 @@ def run(
     for name in wanted:
         if is_generated(name):
             made.append(generated_task(name, items, seed=seed))
-        elif name == "continuation":
-            made.append(continuation_task(_texts(text), items, seed=seed))
+        elif name in ("continuation", "cloze"):
+            maker = continuation_task if name == "continuation" else cloze_task
+            made.append(maker(_texts(text), items, seed=seed))
         elif Path(name).suffix or Path(name).is_file():
             task = file_task(name, template, text, label)
             made.append(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.cli.main import examples, say
+
+if TYPE_CHECKING:
+    from assay.spec.study import RunSpec
 
 EXAMPLES = examples(
     "assay six-pairs --form quick",
@@ -40,6 +44,7 @@ def run(
     tokens and at equal FLOPs; and the two adaptations. The same command goes on after Ctrl-C.
     """
     from assay.errors import UserError
+    from assay.report.format import duration
     from assay.studies.six_pairs import load_study, plan_units, six_pairs
     from assay.training.text import load_text
 
@@ -56,10 +61,15 @@ def run(
         first, second = plan_units(spec, load_text(spec.data))
         for unit in {u.folder: u for u in (*first, *second)}.values():
             print(f"{unit.name:<45} equal {unit.equal:<10} seed {unit.seed}  {unit.folder}")
+        print(_foretold([u.run for u in {u.folder: u for u in (*first, *second)}.values()], workers))
         return
-    found = six_pairs(
-        spec, out, workers=workers, progress=lambda what, done, total: say(f"{done} of {total}  {what}")
-    )  # fmt: skip
+    began = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        left = (time.monotonic() - began) / done * (total - done)
+        say(f"{done} of {total}  {what}" + (f"  (about {duration(left)} left)" if done < total else ""))
+
+    found = six_pairs(spec, out, workers=workers, progress=tell)
     if as_json:
         import json
 
@@ -73,6 +83,22 @@ def run(
     print(f"report  {out / 'report.html'}")
     if found["failures"]:
         raise typer.Exit(1)
+
+
+def _foretold(runs: list[RunSpec], workers: int | None) -> str:
+    """How many runs, and what pretraining takes on this machine; tuning and measuring are not foretold."""
+    from assay.report.format import duration
+    from assay.studies.plan import EFFICIENCY, matmul_rate, step_flops
+    from assay.studies.runner import default_workers
+    from assay.training.text import resolve
+
+    total = sum(run.train.budget or step_flops(resolve(run))[0] * (run.train.steps or 0) for run in runs)
+    count = min(workers or default_workers(), len(runs))
+    seconds = total / (matmul_rate() * EFFICIENCY) / count
+    return (
+        f"{len(runs)} runs, {count} at a time: pretraining takes about {duration(seconds)} ({total:.2g} FLOPs); "
+        "tuning and measuring come on top, and the first finished runs tell the time left."
+    )
 
 
 def _change(text: str) -> tuple[str, object]:

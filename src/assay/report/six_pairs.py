@@ -80,7 +80,15 @@ def _by_equal(data: dict[str, Any], equal: str) -> Section:
     ]
     heads = ["Pair", "Zero-shot", "Tuned", "Unseen tasks", "Bits per byte", "Tokens", "Targets", "FLOPs", "Parameters"]
     chance = rows[0]["measures"]["zero_chance"]["value"] if rows else 0.0
-    section.tables.append(Table(heads, table, f"Chance: {chance:.3f} zero-shot."))
+    counted = ", ".join(data.get("counted", ["all tasks"]))
+    section.tables.append(
+        Table(
+            heads,
+            table,
+            f"Zero-shot: mean over {counted} (chance {chance:.3f}): the tasks on which all runs together are above "
+            "chance, or all where there is none.",
+        )
+    )
     for stage in ("zero", "tuned"):
         tasks = [n.split(":")[1] for n in rows[0]["measures"] if n.startswith(f"{stage}:") and not n.endswith(":nats")]
         for what, end in (("accuracy", ""), ("nats a token", ":nats")):

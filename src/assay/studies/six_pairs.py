@@ -209,17 +209,24 @@ def summarise(
     """All numbers of the study, with intervals over seeds, from run folders alone."""
     from assay.runs import provenance
 
+    done = [unit for unit in first if unit.folder not in failures]
+    measured = {unit.folder: _measured(study, folder.run(unit.folder)) for unit in done}
+    counted = beaten(list(measured.values()))
+    for values in measured.values():
+        values["zero"] = float(np.mean([values[f"zero:{task}"] for task in counted]))
+        values["zero_chance"] = float(np.mean([values[f"chance:{task}"] for task in counted]))
     rows = []
     for equal in study.equal:
         for pair in study.pairs:
-            units = [u for u in first if u.name == pair and u.equal == equal.value and u.folder not in failures]
+            units = [u for u in done if u.name == pair and u.equal == equal.value]
             if units:
-                rows.append(_row(pair, equal.value, [_measured(study, folder.run(u.folder)) for u in units], units))
+                rows.append(_row(pair, equal.value, [measured[u.folder] for u in units], units))
     return {
         "schema_version": 1,
         "kind": "six-pairs",
         "name": study.name,
         "rows": rows,
+        "counted": counted,
         "ranks": [
             _ranks(rows, equal.value, stage) for equal in study.equal for stage in ("zero", "tuned", "unseen")
         ],
@@ -227,6 +234,7 @@ def summarise(
         "published": PUBLISHED,
         "failures": [{"run": name, "reason": why} for name, why in failures.items()],
         "settings": {
+            "zero-shot tasks that count": ", ".join(counted),
             "tokens": study.tokens, "match": study.match.value, "seeds": study.seeds, "tasks": ", ".join(study.tasks),
             "others": ", ".join(study.others), "items": study.items, "adaptation": study.adaptation,
             "model": f"{study.model.layers} layers of width {study.model.width}", "data": study.data.source,
@@ -245,8 +253,8 @@ def _measured(study: SixPairs, folder: RunFolder) -> dict[str, float]:
         "supervised_tokens": done["supervised_tokens"], "parameters": done["parameters_total"],
         "tuning_loss": found["tuning"]["loss"],
     }  # fmt: skip
-    values["zero"] = float(np.mean([row["accuracy"] for row in zero]))
-    values["zero_chance"] = float(np.mean([row["chance"] for row in zero]))
+    values |= {f"chance:{row['task']}": row["chance"] for row in zero}
+    values |= {f"items:{row['task']}": row["items"] for row in zero}
     values["tuned"] = float(np.mean([row["accuracy"] for row in tuned if row["task"] in study.tasks]))
     values["tuned_chance"] = float(np.mean([row["chance"] for row in tuned if row["task"] in study.tasks]))
     if study.others:
@@ -255,6 +263,24 @@ def _measured(study: SixPairs, folder: RunFolder) -> dict[str, float]:
         values |= {f"{stage}:{row['task']}": row["accuracy"] for row in rows}
         values |= {f"{stage}:{row['task']}:nats": row["nats_per_token"] for row in rows}
     return values
+
+
+def beaten(runs: Sequence[dict[str, float]]) -> list[str]:
+    """The zero-shot tasks that count: those on which all runs of all pairs together are above chance.
+
+    A task counts where the 95% interval of the mean over runs lies above chance, and the mean is above what guessing
+    reaches on so many items (1.96 standard errors): runs share the items, and so their luck with them. All pairs decide
+    together, so that the choice favours none; where no task is left, all count.
+    """
+    tasks = [name.partition(":")[2] for name in (runs[0] if runs else {}) if name.startswith("chance:")]
+    found = []
+    for task in tasks:
+        chance, items = runs[0][f"chance:{task}"], runs[0][f"items:{task}"]
+        gap = mean_interval([run[f"zero:{task}"] - chance for run in runs])
+        luck = 1.96 * math.sqrt(chance * (1 - chance) / items)
+        if math.isfinite(gap.low) and gap.low > 0 and gap.estimate > luck:
+            found.append(task)
+    return found or tasks
 
 
 def _row(pair: str, equal: str, seeds: Sequence[dict[str, float]], units: Sequence[Unit]) -> dict[str, Any]:

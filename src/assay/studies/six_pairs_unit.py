@@ -12,6 +12,7 @@ import torch
 from assay.data.loader import Loader
 from assay.data.shards import tokenize
 from assay.errors import UserError
+from assay.evaluation.cloze import cloze_task
 from assay.evaluation.evaluate import evaluate
 from assay.evaluation.generated import continuation_task, generated_task
 from assay.evaluation.pairs import Codec
@@ -33,6 +34,10 @@ RESULT = "pair.json"
 """In the run's folder: what the unit measured."""
 HELDOUT_BATCHES = 4
 """Batches of the held-out objective's loss."""
+CLOZE = 4
+"""Cloze items for one of any other task: they are short, and where tiny models first differ."""
+MEASURED = 2
+"""Raised when what a unit measures changes: earlier measurements are then taken again."""
 SEED = 2022
 """Of the held-out batches and test items: the same for all runs."""
 
@@ -137,9 +142,10 @@ def do_unit(
     tuned = tune(model, parts, study.tune, seed=run.seed, stop=asked)
     if asked():
         return "stopped"
-    after = evaluate(codec, tests[1:], end=True, written=False)
+    after = evaluate(codec, tests[2:], end=True, written=False)
     result = {
-        "study": study.hash, "zero": [_brief(row) for row in zero], "tuned": [_brief(row) for row in after],
+        "study": study.hash, "measured": MEASURED,
+        "zero": [_brief(row) for row in zero], "tuned": [_brief(row) for row in after],
         "tuning": {
             "steps": tuned.step, "best_step": tuned.best_step, "loss": tuned.best_loss, "flops": tuned.flops,
             "seconds": tuned.seconds, "stopped": tuned.stopped,
@@ -151,13 +157,17 @@ def do_unit(
 
 def _known(folder: RunFolder, study: SixPairs) -> bool:
     path = folder.path / RESULT
-    return path.is_file() and read_json(path).get("study") == study.hash
+    if not path.is_file():
+        return False
+    found = read_json(path)
+    return found.get("study") == study.hash and found.get("measured") == MEASURED
 
 
 def test_tasks(study: SixPairs, text: Text) -> list[Task]:
-    """The continuation task, those of the mixture, and those that tuning never sees."""
+    """The two tasks on held-out text, those of the mixture, and those that tuning never sees."""
     made = [generated_task(name, study.items, seed=SEED) for name in (*study.tasks, *study.others)]
-    return [continuation_task(text.heldout.documents, study.items, seed=SEED), *made]
+    words = cloze_task(text.heldout.documents, CLOZE * study.items, seed=SEED)
+    return [words, continuation_task(text.heldout.documents, study.items, seed=SEED), *made]
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
