@@ -71,6 +71,7 @@ def measure(lab: Lab) -> Measured:
             "inference": found["inference"].minus(found["causal"]),
             "latency_parameters": ratios["parameters"],
             "latency_inference": ratios["inference"],
+            **{f"reads_{name}": families.reading(found[name], lab.by_tier(smoke=4, quick=48, full=256)) for name in NAMES},
         },
         pictures=[
             Picture(Words("Held-out loss at equal training FLOPs, 95% interval", "训练 FLOPs 相等时的留出损失，95% 区间"),
@@ -165,13 +166,15 @@ CLAIM = Claim(
         "inference": _loss(FLOPS),
         "latency_parameters": _latency(PARAMETERS),
         "latency_inference": _latency(FLOPS),
+        **{f"reads_{name}": families.reading_question(name) for name in NAMES},
     },
     runs=runs,
     measure=measure,
     changes=Words(
-        "Tuning on tasks before judging (C4, C5); prompts much longer than answers, which a half-deep encoder reads for "
+        "Training long enough for the encoder-decoder to read its input at all: where what stands beside says that it does "
+        "not, the verdict holds for that stage alone. Tuning on tasks before judging (C4, C5); prompts much longer than answers, which a half-deep encoder reads for "
         "half the cost.",
-        "评判前先做任务微调（C4、C5）；提示远长于回答的场景（半深的编码器读入成本减半）。",
+        "训练足够长，使编码器-解码器真正学会读取输入：若旁列数字表明尚未读取，则结论只适用于该阶段。评判前先做任务微调（C4、C5）；提示远长于回答的场景（半深的编码器读入成本减半）。",
     ),
     seconds=4.0,
 )  # fmt: skip

@@ -35,7 +35,8 @@ def measure(lab: Lab) -> Measured:
         [said[name], gain.estimate, gain.low, gain.high] for name, gain in gains.items()
     ]
     return Measured(
-        answers=gains,
+        answers=gains
+        | {f"reads_{name}": families.reading(found[name], lab.by_tier(smoke=4, quick=48, full=256)) for name in NAMES},
         pictures=[
             Picture(
                 Words("Gain in held-out loss over the causal decoder with prefix LM, 95% interval",
@@ -101,12 +102,14 @@ CLAIM = Claim(
             Words("gain of the encoder-decoder with equal parameters", "参数相等的编码器-解码器的收益"),
             Threshold(MARGIN, "below"), "bits per byte",
         ),
+        **{f"reads_{name}": families.reading_question(name) for name in NAMES},
     },
     runs=runs,
     measure=measure,
     changes=Words(
-        "Tasks whose input must be understood rather than continued (C4, C26), longer training, larger models.",
-        "需要理解而非续写输入的任务（C4、C26）、更长的训练、更大的模型。",
+        "Training long enough for the encoder-decoders to read their input at all (it stands beside). Tasks whose input must be "
+        "understood rather than continued (C4, C26), longer training, larger models.",
+        "训练足够长，使编码器-解码器真正读取输入（旁列）。需要理解而非续写输入的任务（C4、C26）、更长的训练、更大的模型。",
     ),
     seconds=1.0,
 )  # fmt: skip

@@ -20,15 +20,27 @@ from typing import Any
 
 import numpy as np
 
-from assay.claims.base import Experiment, Table, Tier, Words
-from assay.claims.lab import Cell, Lab, Results
+from assay.claims.base import Experiment, Question, Table, Tier, Words
+from assay.claims.lab import NEVER, Cell, Lab, Results
 from assay.claims.standard import RATES, study
 from assay.data.specials import vocabulary
 from assay.spec.model import ModelSpec
 from assay.spec.partner import Partner, partner
 from assay.spec.study import StudySpec
+from assay.stats import Interval, Threshold, mean_interval
 
-__all__ = ["NAMES", "budget", "cells", "equal_partner", "experiments", "losses", "remarks", "standard_model"]
+__all__ = [
+    "NAMES",
+    "budget",
+    "cells",
+    "equal_partner",
+    "experiments",
+    "losses",
+    "reading",
+    "reading_question",
+    "remarks",
+    "standard_model",
+]
 
 NAMES = {
     "causal": "causal decoder, causal LM",
@@ -87,6 +99,36 @@ def cells(lab: Lab, *names: str) -> dict[str, Cell]:
 def remarks(found: Mapping[str, Cell]) -> list[Words]:
     """Rates at the sweep's edge and runs that diverged, by the models' names."""
     return Results(list(found.values())).remarks()
+
+
+def reading(cell: Cell, count: int) -> Interval:
+    """Bits per byte that a model loses when its prompt is another window's: what it takes from the prompt at all.
+
+    Mean over the seeds that came to their end, with its 95% t interval; `count` held-out windows.
+    """
+    from assay.evaluation.continuation import continuation
+
+    lost = []
+    for run in (run for run in cell.runs if run.done):
+        net, text = run.model().transformer, run.text()
+        own = text.windows(count)
+        others = [replace(a, prefix_ids=b.prefix_ids) for a, b in zip(own, own[1:] + own[:1], strict=True)]
+        given, swapped = (continuation(net, part, text.tokenizer.vocabulary) for part in (own, others))
+        lost.append(swapped.bits_per_byte - given.bits_per_byte)
+    return mean_interval(lost) if lost else NEVER
+
+
+def reading_question(name: str) -> Question:
+    """What stands beside a verdict on an encoder-decoder: whether it reads its input yet."""
+    return Question(
+        Words(
+            f"what is lost when the prompt is another text's, {NAMES[name]}: about 0: it does not read its input",
+            f"把提示换成另一段文本后的损失增加（{NAMES[name]}）：接近 0 表示模型尚未学会读取输入",
+        ),
+        Threshold(0.005, "above"),
+        "bits per byte",
+        decides=False,
+    )
 
 
 def losses(found: Mapping[str, Cell], names: Sequence[str] | None = None) -> tuple[list[dict[str, Any]], Table]:
