@@ -129,11 +129,11 @@ CLAIM = Claim(
         )
     ],
     experiment=Words(
-        f"One decoder in five sizes or more, equal in text, tokens and steps, learns a made task: {PARTS} digits known by heart, "
+        f"One decoder in five sizes or more, equal in text, tokens and steps, each at its own best rate, learns a made task: {PARTS} digits known by heart, "
         "asked at once. On the same unseen prompts each model's log-probability of the right answer, what it writes, exact "
         "match and edit distance are taken; `assay emergence`'s analysis is done for each seed: exact match from each model's "
         "own probabilities, and from a power law fitted over the sizes.",
-        f"同一解码器的五个以上规模，文本、token 与步数相同，学习一个人造任务：一次问 {PARTS} 个需要记住的数字。在同样的未见提示上取每个模型对正确答案的对数概率、"
+        f"同一解码器的五个以上规模，文本、token 与步数相同，各取最佳学习率，学习一个人造任务：一次问 {PARTS} 个需要记住的数字。在同样的未见提示上取每个模型对正确答案的对数概率、"
         "其写出的内容、精确匹配与编辑距离；对每个种子做 assay emergence 的分析：由各模型自身概率、以及由跨规模拟合的幂律预测精确匹配。",
     ),
     rule=Words(
