@@ -22,7 +22,7 @@ STEPS = {Tier.smoke: 6, Tier.quick: 200, Tier.full: 4000}
 
 RATES = {
     Tier.smoke: (1e-3, 4e-3),
-    Tier.quick: (2e-3, 6e-3, 1.8e-2),
+    Tier.quick: (4e-3, 1e-2, 2.5e-2),
     Tier.full: (5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
 }
 """Peak learning rates of a sweep, on seed 0."""
