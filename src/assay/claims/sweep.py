@@ -12,7 +12,7 @@ AXIS = "train.optimizer.learning_rate"
 
 GRID = {
     Tier.smoke: (1e-3, 4e-3, 1.6e-2),
-    Tier.quick: (2e-4, 6e-4, 2e-3, 6e-3, 1.8e-2, 6e-2, 2e-1),
+    Tier.quick: (2e-4, 6e-4, 1.6e-3, 4e-3, 1e-2, 2.5e-2, 8e-2, 2.5e-1),
     Tier.full: (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 1.28e-1),
 }
 """Peak rates; those of the standard sweep are among them, so that their runs are shared."""
