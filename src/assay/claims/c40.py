@@ -144,11 +144,11 @@ CLAIM = Claim(
     rule=Words(
         "95% intervals over texts (t). Learned: the slope of the model's share on the planted share lies above 0.5. "
         f"Amplified: the share lies farther from half than planted by more than {MARGIN}, by sampling and by greedy "
-        "decoding, each a question of its own. Leaked: exposure rises with each doubling, and secrets repeated most "
-        "lie more than 2 bits above those that were never planted. Supported if all hold; if sampling and greedy "
+        "decoding, each a question of its own. Leaked: secrets repeated most lie more than 2 bits above those "
+        "that were never planted (the slope stands beside: exposure ends at the first guess). Supported if all hold; if sampling and greedy "
         "decoding disagree, it depends on the decoding.",
         f"各文本间的 95% t 区间。学到：模型占比对植入占比的斜率大于 0.5。放大：占比比植入值更偏离一半，超过 {MARGIN}，"
-        "采样与贪心解码各为一问。泄露：暴露度随重复加倍而上升，且重复最多的秘密比从未植入的高出 2 比特以上。全部成立则支持；若采样与贪心解码结论不同，则取决于解码方式。",
+        "采样与贪心解码各为一问。泄露：重复最多的秘密比从未植入的高出 2 比特以上。全部成立则支持；若采样与贪心解码结论不同，则取决于解码方式。",
     ),
     questions={
         "learned": Question(
@@ -164,7 +164,7 @@ CLAIM = Claim(
         ),
         "doubling": Question(
             Words("exposure gained by each doubling of the repetitions", "重复次数每加倍所增加的暴露度"),
-            Threshold(0.0), "bits",
+            Threshold(0.0), "bits", decides=False,
         ),
         "leak": Question(
             Words("exposure of the secrets repeated most, minus that of secrets never planted",
