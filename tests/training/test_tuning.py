@@ -89,8 +89,9 @@ def test_bad_mixtures() -> None:
         tune(small(), [], QUICK)
     with pytest.raises(UserError, match="the window is 2"):
         tune(small(), [Part(task, task)], QUICK.with_(length=2))
+    open_ended = Task("open", tuple(replace(item, choices=()) for item in task.items))
     with pytest.raises(UserError, match="writes no answers"):
-        tune(small("encoder"), [Part(task, task)], QUICK)
+        tune(small("encoder"), [Part(open_ended, open_ended)], QUICK)
 
 
 def test_a_diverging_run_keeps_its_best_weights() -> None:
