@@ -1,13 +1,15 @@
 """A book is run, kept, resumed and bound: with two claims at the tier that only shows that the code runs."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from assay.claims import book, catalogue
+from assay.claims import book, catalogue, worker
 from assay.claims.base import Tier
 from assay.claims.page import load_page, page_path, save_page
 from assay.claims.shipped import summary
@@ -36,7 +38,7 @@ def test_pages_hold_all_that_a_report_needs(whole: tuple[Path, Events, list[dict
     (norms, counts) = pages
     assert norms["verdict"] in ("supported", "refuted", "undecided") and counts["verdict"]
     assert norms["runs"] and all(run["done"] for run in norms["runs"]) and counts["runs"] == []
-    assert {question["name"] for question in norms["questions"]} == {"loss"}
+    assert [question["name"] for question in norms["questions"] if question["decides"]] == ["loss"]
     assert all(page["pictures"] for page in pages)
     assert norms["provenance"]["versions"]["torch"] and norms["command"] == "assay claims run C12 --tier smoke"
     html = (out / "claims.html").read_text(encoding="utf-8")
@@ -78,14 +80,23 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path) -> None:
     assert not done & {event["run"] for event in events if event["event"] == "started"}
 
 
-def test_a_measuring_that_fails_is_told_and_leaves_the_others(tmp_path: Path) -> None:
-    """A damaged run's file: the claim's page says why, and the next claim goes on."""
-    book.run_claims(["C12"], tier=Tier.smoke, out=tmp_path, workers=2)
-    folder = StudyFolder(tmp_path)
-    for run in folder.done():
-        (run.path / "DONE").write_text(json.dumps({"bits_per_byte": "no number"}), encoding="utf-8")
-    pages = book.run_claims(KEYS, tier=Tier.smoke, out=tmp_path, again=True)
-    assert [page["status"] for page in pages] == ["failed", "done"] and "ValueError" in pages[0]["reason"]
+def test_a_measuring_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(lab: object) -> None:
+        raise ArithmeticError("no luck")
+
+    monkeypatch.setattr(worker, "find", lambda key: replace(catalogue.claim(key), measure=fail))
+    monkeypatch.setattr(worker.signal, "signal", lambda *given: None)
+    assert worker.main(["C22", "smoke", str(tmp_path)]) == 2
+    page = load_page(StudyFolder(tmp_path), "C22")
+    assert page is not None and page["status"] == "failed" and page["reason"] == "ArithmeticError: no luck"
+
+
+def test_a_damaged_run_is_named(whole: tuple[Path, Events, list[dict[str, Any]]], tmp_path: Path) -> None:
+    shutil.copytree(whole[0], tmp_path / "copy")
+    (run, *_) = StudyFolder(tmp_path / "copy").done()
+    (run.path / "DONE").write_text("{torn", encoding="utf-8")
+    with pytest.raises(UserError, match=r"DONE.*valid JSON.*Delete it"):
+        book.run_claims(["C12"], tier=Tier.smoke, out=tmp_path / "copy")
 
 
 def test_summary_is_what_ships(whole: tuple[Path, Events, list[dict[str, Any]]]) -> None:
