@@ -42,7 +42,7 @@ Book = Annotated[
 @app.callback()
 def front(context: typer.Context, out: Book = None, lang: Language = "en",
           as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:  # fmt: skip
-    """The book of claims: what is said of language models' architecture, each an experiment with a verdict.
+    """The book of claims: list what is said of architectures, run the experiments, read the verdicts.
 
     Alone it lists the claims with their last verdicts.
     """
