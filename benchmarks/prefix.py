@@ -12,10 +12,8 @@ same loss at equal shape, and the same loss over the same documents, packed and 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,19 +173,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Command line; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two comparisons")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--documents", choices=uneven.FORMS, default="documents")
-    parser.add_argument("--rows", type=int, default=256, help="documents that are used")
-    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
-    parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    result = run(args)
-    uneven.show(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    uneven.main(__doc__ or "", run)
 
 
 if __name__ == "__main__":

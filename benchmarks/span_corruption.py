@@ -16,12 +16,10 @@ examples, packed in one and padded in the other.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -267,21 +265,7 @@ def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: l
 
 def main() -> None:
     """Command line; see the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two comparisons")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--documents", choices=uneven.FORMS, default="documents")
-    parser.add_argument("--rows", type=int, default=256, help="documents that are used")
-    parser.add_argument("--dynamic", action="store_true")
-    parser.add_argument("--grouped", action="store_true")
-    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
-    parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    result = run(args)
-    uneven.show(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    uneven.main(__doc__ or "", run, "dynamic", "grouped")
 
 
 if __name__ == "__main__":

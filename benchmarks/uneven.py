@@ -6,8 +6,11 @@ The built-in corpus (this Python's own prose) in three forms: `documents`, each 
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +138,28 @@ def show(result: dict[str, Any]) -> None:
     if result["uneven documents"]:
         print("padding: " + ", ".join(f"{name} {share:.3f}" for name, share in result["padding"].items()))
         print("\n".join(lines(result["uneven documents"], "assay/compiled, packed")))
+
+
+def main(says: str, run: Callable[[argparse.Namespace], dict[str, Any]], *flags: str) -> None:
+    """The command line of a benchmark that compares equal shapes and uneven documents.
+
+    Args:
+        says: the module's docstring.
+        run: from arguments to what `show` takes.
+        flags: names of its own switches.
+    """
+    parser = argparse.ArgumentParser(description=says, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two comparisons")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--documents", choices=FORMS, default="documents")
+    parser.add_argument("--rows", type=int, default=256, help="documents that are used")
+    for flag in flags:
+        parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
+    parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result = run(args)
+    show(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))

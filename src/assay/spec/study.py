@@ -54,6 +54,7 @@ class RunSpec(Described):
     """One run of a study: everything that its numbers depend on."""
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"name", "labels"})
+    later: ClassVar[frozenset[str]] = frozenset({"init"})
 
     name: str = ""
     """What the study calls it; no part of its identity."""
@@ -73,10 +74,11 @@ class RunSpec(Described):
     """Begin from these weights; None: from fresh ones."""
 
     def _hashed(self) -> dict[str, Any]:
-        """Runs from fresh weights have the hash that they had before there were others."""
+        """What a run begins from is part of its identity, where that lies is not."""
         fields = super()._hashed()
-        init = fields.pop("init")
-        return fields if init is None else fields | {"init": {k: v for k, v in init.items() if k != "source"}}
+        if "init" in fields:
+            del fields["init"]["source"]
+        return fields
 
 
 class StudySpec(Described):
