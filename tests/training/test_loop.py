@@ -94,7 +94,7 @@ def test_a_run_learns_and_its_folder_says_everything(tiny: Tiny, tmp_path: Path)
     spec = folder.read_json("spec.json")
     assert spec["vocab_size"] == 299 and spec["tokens"]["eos"] == [1]
     assert folder.checkpoint_steps() == [30]
-    assert {p.name for p in folder.checkpoint(30).iterdir()} == {"model.safetensors", "state.json"}
+    assert {p.name for p in folder.checkpoint(30).iterdir()} == {"checksums.json", "model.safetensors", "state.json"}
 
 
 def test_a_run_that_goes_on_is_no_longer_failed(tiny: Tiny, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from assay.published.gguf_tokens import gguf_tokenizer
 from assay.published.reading import open_files, translate
 from assay.published.save import register
 from assay.published.tokens import folder_tokenizer
-from assay.runs import RunFolder
+from assay.runs import RunFolder, verify_files
 from assay.spec.model import ModelSpec
 from assay.spec.parameters import layout
 
@@ -114,6 +114,8 @@ def _own(path: Path, dtype: torch.dtype, device: str | torch.device) -> Model:
             raise UserError(f"{path}: this run has no checkpoint yet.", "Let it run on, or resume it.")
         folder = run.checkpoint(steps[-1])
     single = folder / "model.safetensors"
+    if single.is_file():
+        verify_files(folder, [single.name])
     files = Files(((single,),)) if single.is_file() else weight_files(folder)
     if files is None:
         raise UserError(f"{folder}: holds no weights beside its description.", "Give the folder of a finished run.")

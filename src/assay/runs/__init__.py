@@ -8,6 +8,7 @@ folder.mark_done({"loss": 2.5})
 StudyFolder.open("out").done()
 """
 
+from assay.runs.checksums import verify_files
 from assay.runs.files import content_hash, disk_guard, read_json, write_bytes, write_json, write_text
 from assay.runs.folder import SCHEMA_VERSION, RunFolder
 from assay.runs.provenance import command_line, git_commit, hardware, provenance, versions
@@ -24,6 +25,7 @@ __all__ = [
     "hardware",
     "provenance",
     "read_json",
+    "verify_files",
     "versions",
     "write_bytes",
     "write_json",

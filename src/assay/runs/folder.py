@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import UserError
+from assay.runs.checksums import write_checksums
 from assay.runs.files import disk_full, disk_guard, read_json, sync_folder, write_json
 from assay.runs.metrics import MetricsFile
 
@@ -197,7 +198,8 @@ class RunFolder:
     def writing_checkpoint(self, step: int) -> Iterator[Path]:
         """A temporary folder to write a checkpoint into; it takes its name when the block ends without error.
 
-        So a folder `step-N` is always complete. An earlier one of the same step is replaced.
+        So a folder `step-N` is always complete, and has the checksums of its files. An earlier one of the same step is
+        replaced.
 
         Raises:
             UserError: the disk is full; earlier checkpoints are kept, this one leaves no trace.
@@ -208,6 +210,7 @@ class RunFolder:
             temporary = Path(tempfile.mkdtemp(dir=self.checkpoints, prefix=f".step-{step}."))
         try:
             yield temporary
+            write_checksums(temporary)
             os.chmod(temporary, 0o755)
             for entry in temporary.rglob("*"):
                 if entry.is_file():

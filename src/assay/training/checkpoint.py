@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from assay.errors import UserError
-from assay.runs import RunFolder, read_json, write_json
+from assay.runs import RunFolder, read_json, verify_files, write_json
 
 __all__ = ["load_checkpoint", "load_weights", "moments", "named_weights", "restore_moments", "save_checkpoint"]
 
@@ -65,6 +65,7 @@ def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.
     if not steps:
         return None
     path = folder.checkpoint(steps[-1])
+    verify_files(path)
     state = read_json(path / STATE)
     if not (path / OPTIMIZER).is_file():
         return None
@@ -80,6 +81,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         UserError: a file is missing or damaged, or names and shapes are those of another model.
     """
     file = path / MODEL
+    verify_files(path, [MODEL])
     found, wanted = _read(file), named_weights(model)
     wrong = sorted(set(found) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != found[n].shape]
     if wrong:

@@ -22,7 +22,7 @@ from torch import nn
 
 from assay.errors import UserError
 from assay.evaluation.tasks import Task
-from assay.runs import RunFolder, read_json, write_json
+from assay.runs import RunFolder, read_json, verify_files, write_json
 from assay.training.checkpoint import moments, restore_moments
 from assay.training.tuning_spec import TuneSpec
 
@@ -106,6 +106,7 @@ class TuningState:
             return
         self.check()
         path = self._run.checkpoint(self._run.checkpoint_steps()[-1])
+        verify_files(path)
         state = self._read()
         saved, kept = load_file(str(path / WEIGHTS)), load_file(str(path / BEST))
         with torch.no_grad():
