@@ -26,6 +26,8 @@ class Part(BaseModel):
     shorthand: ClassVar[str | None] = None
     later: ClassVar[frozenset[str]] = frozenset()
     """Fields that came when hashes were in use already: at their default a hash leaves them out, and stays."""
+    neutral: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how a thing is done and not what it is: no hash holds them, whatever their value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,10 +127,10 @@ class Described(Part):
 
 
 def _without_later(part: Part, fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a part as plain data, in place without those that came later and say nothing."""
+    """Fields of a part as plain data, in place without those that came later and say nothing, or never count."""
     for name in list(fields):
         value = getattr(part, name)
-        if name in part.later and value == type(part).model_fields[name].default:
+        if name in part.neutral or (name in part.later and value == type(part).model_fields[name].default):
             del fields[name]
         elif isinstance(value, Part):
             _without_later(value, fields[name])

@@ -73,8 +73,34 @@ class OptimizerSpec(Part):
     on what gradients do that grow from layer to layer."""
 
 
+class ParallelKind(Axis):
+    """How the processes (ranks) of one run share its work; each takes its rows of every batch."""
+
+    none = "none"
+    """One process alone."""
+    ddp = "ddp"
+    """Every rank holds all weights; gradients are summed (distributed data parallel)."""
+    fsdp = "fsdp"
+    """Weights, gradients and moments are cut over all ranks, and gathered block by block (Zhao et al. 2023)."""
+    hsdp = "hsdp"
+    """Cut over groups of `shard` ranks, which hold copies of one another: fsdp within a group, ddp between groups."""
+
+
+class ParallelSpec(Part):
+    """How a run is spread over the processes that it is launched with: how it is done, and no part of what it is."""
+
+    shorthand: ClassVar[str | None] = "kind"
+
+    kind: ParallelKind | None = None
+    """None: fsdp where several processes were launched. In a single process all kinds are the same."""
+    shard: Count | None = None
+    """hsdp: the ranks that hold one copy of the weights together; None: those of one machine."""
+
+
 class TrainSpec(Described):
     """One training run, but for the model, the data and the seed."""
+
+    neutral: ClassVar[frozenset[str]] = frozenset({"parallel"})
 
     budget: Positive | None = None
     """Training FLOPs; the run ends with the step that reaches it. Give this or `steps`."""
@@ -104,6 +130,8 @@ class TrainSpec(Described):
     """Compile by block; None: where a compiler is found and the run is long enough to earn it back."""
     checkpointing: bool = False
     """Keep only what enters each block and compute the rest again in the backward pass (Chen et al. 2016)."""
+    parallel: ParallelSpec = ParallelSpec()
+    """How the run is spread over processes: the same run, whatever it says."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainSpec:
@@ -113,4 +141,6 @@ class TrainSpec(Described):
             raise ValueError(f"steps: {self.steps} and budget {self.budget:g} are both given; give one of them")
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation: {self.accumulation} does not divide batch_size {self.batch_size}")
+        if self.parallel.shard is not None and self.parallel.kind is not ParallelKind.hsdp:
+            raise ValueError(f"parallel.shard: {self.parallel.shard} says something to parallel.kind = hsdp alone")
         return self
