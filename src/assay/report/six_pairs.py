@@ -79,17 +79,18 @@ def _by_equal(data: dict[str, Any], equal: str) -> Section:
         for row in rows
     ]
     heads = ["Pair", "Zero-shot", "Tuned", "Unseen tasks", "Bits per byte", "Tokens", "Targets", "FLOPs", "Parameters"]
-    chance = rows[0]["measures"]["zero_chance"]["value"] if rows else 0.0
-    counted = ", ".join(data.get("counted", ["all tasks"]))
+    counted = "; ".join(
+        f"{STAGES[stage]}: {', '.join(tasks)} (chance {rows[0]['measures'][f'{stage}_chance']['value']:.3f})"
+        for stage, tasks in data["counted"].items()
+    )
     section.tables.append(
         Table(
             heads,
             table,
-            f"Zero-shot: mean over {counted} (chance {chance:.3f}): the tasks on which all runs together are above "
-            "chance, or all where there is none.",
+            f"Means over the tasks on which all runs together are above chance, or all where there is none: {counted}.",
         )
     )
-    for stage in ("zero", "tuned"):
+    for stage in data["counted"]:
         tasks = [n.split(":")[1] for n in rows[0]["measures"] if n.startswith(f"{stage}:") and not n.endswith(":nats")]
         for what, end in (("accuracy", ""), ("nats a token", ":nats")):
             cells = [
@@ -102,12 +103,11 @@ def _by_equal(data: dict[str, Any], equal: str) -> Section:
 
 def _above(data: dict[str, Any], rank: dict[str, Any]) -> int:
     """Pairs whose interval over seeds lies above chance: among others, ranks mean nothing."""
-    chance = "zero_chance" if rank["stage"] == "zero" else "tuned_chance"
     count = 0
     for row in data["rows"]:
         found = row["measures"].get(rank["stage"])
         if row["equal"] == rank["equal"] and found and found["low"] is not None:
-            count += found["low"] > row["measures"][chance]["value"]
+            count += found["low"] > row["measures"][f"{rank['stage']}_chance"]["value"]
     return count
 
 

@@ -211,10 +211,11 @@ def summarise(
 
     done = [unit for unit in first if unit.folder not in failures]
     measured = {unit.folder: _measured(study, folder.run(unit.folder)) for unit in done}
-    counted = beaten(list(measured.values()))
+    counted = {stage: beaten(list(measured.values()), stage, tasks) for stage, tasks in _stages(study).items()}
     for values in measured.values():
-        values["zero"] = float(np.mean([values[f"zero:{task}"] for task in counted]))
-        values["zero_chance"] = float(np.mean([values[f"chance:{task}"] for task in counted]))
+        for stage, tasks in counted.items():
+            values[stage] = float(np.mean([values[f"{stage}:{task}"] for task in tasks]))
+            values[f"{stage}_chance"] = float(np.mean([values[f"chance:{task}"] for task in tasks]))
     rows = []
     for equal in study.equal:
         for pair in study.pairs:
@@ -228,13 +229,13 @@ def summarise(
         "rows": rows,
         "counted": counted,
         "ranks": [
-            _ranks(rows, equal.value, stage) for equal in study.equal for stage in ("zero", "tuned", "unseen")
+            _ranks(rows, equal.value, stage) for equal in study.equal for stage in counted
         ],
         "adaptations": _adaptations(first, second, folder, failures),
         "published": PUBLISHED,
         "failures": [{"run": name, "reason": why} for name, why in failures.items()],
         "settings": {
-            "zero-shot tasks that count": ", ".join(counted),
+            **{f"tasks that count, {stage}": ", ".join(tasks) for stage, tasks in counted.items()},
             "tokens": study.tokens, "match": study.match.value, "seeds": study.seeds, "tasks": ", ".join(study.tasks),
             "others": ", ".join(study.others), "items": study.items, "adaptation": study.adaptation,
             "model": f"{study.model.layers} layers of width {study.model.width}", "data": study.data.source,
@@ -255,32 +256,37 @@ def _measured(study: SixPairs, folder: RunFolder) -> dict[str, float]:
     }  # fmt: skip
     values |= {f"chance:{row['task']}": row["chance"] for row in zero}
     values |= {f"items:{row['task']}": row["items"] for row in zero}
-    values["tuned"] = float(np.mean([row["accuracy"] for row in tuned if row["task"] in study.tasks]))
-    values["tuned_chance"] = float(np.mean([row["chance"] for row in tuned if row["task"] in study.tasks]))
-    if study.others:
-        values["unseen"] = float(np.mean([row["accuracy"] for row in tuned if row["task"] in study.others]))
-    for stage, rows in (("zero", zero), ("tuned", tuned)):
+    unseen = [row for row in tuned if row["task"] in study.others]
+    tuned = [row for row in tuned if row["task"] in study.tasks]
+    for stage, rows in (("zero", zero), ("tuned", tuned), ("unseen", unseen)):
         values |= {f"{stage}:{row['task']}": row["accuracy"] for row in rows}
         values |= {f"{stage}:{row['task']}:nats": row["nats_per_token"] for row in rows}
     return values
 
 
-def beaten(runs: Sequence[dict[str, float]]) -> list[str]:
-    """The zero-shot tasks that count: those on which all runs of all pairs together are above chance.
+def _stages(study: SixPairs) -> dict[str, tuple[str, ...]]:
+    """What is measured when, and on which tasks: before tuning, after it, and on what tuning never saw."""
+    made = (*study.tasks, *study.others)
+    return {"zero": ("cloze", "continuation", *made), "tuned": study.tasks} | (
+        {"unseen": study.others} if study.others else {}
+    )
+
+
+def beaten(runs: Sequence[dict[str, float]], stage: str, tasks: Sequence[str]) -> list[str]:
+    """The tasks of a stage that count: those on which all runs of all pairs together are above chance.
 
     A task counts where the 95% interval of the mean over runs lies above chance, and the mean is above what guessing
     reaches on so many items (1.96 standard errors): runs share the items, and so their luck with them. All pairs decide
     together, so that the choice favours none; where no task is left, all count.
     """
-    tasks = [name.partition(":")[2] for name in (runs[0] if runs else {}) if name.startswith("chance:")]
     found = []
-    for task in tasks:
+    for task in tasks if runs else ():
         chance, items = runs[0][f"chance:{task}"], runs[0][f"items:{task}"]
-        gap = mean_interval([run[f"zero:{task}"] - chance for run in runs])
+        gap = mean_interval([run[f"{stage}:{task}"] - chance for run in runs])
         luck = 1.96 * math.sqrt(chance * (1 - chance) / items)
         if math.isfinite(gap.low) and gap.low > 0 and gap.estimate > luck:
             found.append(task)
-    return found or tasks
+    return found or list(tasks)
 
 
 def _row(pair: str, equal: str, seeds: Sequence[dict[str, float]], units: Sequence[Unit]) -> dict[str, Any]:
