@@ -172,6 +172,16 @@ class Loader:
             self._made = (epoch, group), self._make_batches(epoch, group * self._group)
         return self._made[1][place]
 
+    def pieces_of(self, epoch: int, step: int) -> list[list[tuple[int, int, int]]]:
+        """What each row of a batch holds: (document, its first token there, raw tokens), in order."""
+        epoch, step = self.place(epoch, step)
+        plan = self._plan(epoch)
+        pieces = plan.pieces
+        return [
+            [(int(pieces.document[i]), int(pieces.start[i]), int(pieces.length[i])) for i in plan.rows[row]]
+            for row in plan.batches[step, self.rank :: self.ranks].tolist()
+        ]
+
     def _make_batches(self, epoch: int, step: int) -> list[Batch]:
         """A group of consecutive batches: examples are made for all at once, which takes less time for each."""
         plan, objective = self._plan(epoch), self.objective

@@ -73,6 +73,37 @@ class OptimizerSpec(Part):
     on what gradients do that grow from layer to layer."""
 
 
+class BadLossAction(Axis):
+    """What is done about a step whose loss or gradient is bad; the update is not made in either case."""
+
+    stop = "stop"
+    """The run ends as diverged."""
+    skip = "skip"
+    """The batch is left out, and the run goes on with the next."""
+
+
+class BadLossSpec(Part):
+    """When a step's loss or gradient norm is bad, and what is done then.
+
+    Bad is what is not finite and, where asked for, a spike: a value that lies above the median of the last `window`
+    applied steps by more than so many robust deviations (1.4826 x the median absolute deviation, and no less than 1% of
+    the median). Whoever decides has the loss and the norm of the whole batch, so every rank decides alike.
+    """
+
+    shorthand: ClassVar[str | None] = "action"
+
+    action: BadLossAction = BadLossAction.stop
+    """Stop, or skip the batch."""
+    spike: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Robust deviations above its median from which on a loss is a spike; 0: none is."""
+    norm_spike: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """The same of the gradient norm before clipping."""
+    window: Annotated[int, Field(ge=8)] = 64
+    """Applied steps that a spike is measured against; before there are so many, nothing is a spike."""
+    most: Count = 10
+    """skip: batches that may be left out in a run; one more ends it as diverged."""
+
+
 class ParallelKind(Axis):
     """How the processes (ranks) of one run share its work; each takes its rows of every batch."""
 
@@ -101,6 +132,7 @@ class TrainSpec(Described):
     """One training run, but for the model, the data and the seed."""
 
     neutral: ClassVar[frozenset[str]] = frozenset({"parallel"})
+    later: ClassVar[frozenset[str]] = frozenset({"on_bad_loss"})
 
     budget: Positive | None = None
     """Training FLOPs; the run ends with the step that reaches it. Give this or `steps`."""
@@ -130,6 +162,8 @@ class TrainSpec(Described):
     """Compile by block; None: where a compiler is found and the run is long enough to earn it back."""
     checkpointing: bool = False
     """Keep only what enters each block and compute the rest again in the backward pass (Chen et al. 2016)."""
+    on_bad_loss: BadLossSpec = BadLossSpec()
+    """What is done about a loss or gradient that is not finite, or spikes."""
     parallel: ParallelSpec = ParallelSpec()
     """How the run is spread over processes: the same run, whatever it says."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from assay.data.batch import Batch
 from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation, continuation
 from assay.evaluation.masked import Masked, masked
@@ -20,9 +21,11 @@ from assay.runs import RunFolder
 from assay.spec.axes import Family
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount, FlopMeter
+from assay.training.bad_batches import bad_batch_file, row_losses, save_bad_batch
 from assay.training.checkpoint import OPTIMIZER, load_checkpoint, save_checkpoint
 from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.optimizer import adamw
+from assay.training.policy import Policy
 from assay.training.record import Counters, begin, result
 from assay.training.schedule import factor, warmup_share
 from assay.training.setup import (
@@ -37,7 +40,7 @@ from assay.training.setup import (
 )
 from assay.training.signals import Interrupt
 from assay.training.start import check_tokens, fill_weights, text_of
-from assay.training.step import gradients, micro_batches, precision, seed_dropout, take_step
+from assay.training.step import StepResult, gradients, micro_batches, precision, seed_dropout, take_step
 from assay.training.text import Text, resolve
 
 __all__ = ["Diverged", "Training", "train_run"]
@@ -47,7 +50,7 @@ Stop = Callable[[], bool]
 
 
 class Diverged(Exception):
-    """The loss or a gradient is no longer finite."""
+    """The loss or a gradient is no longer finite, or spikes, and the policy is to end there."""
 
 
 def train_run(
@@ -128,6 +131,7 @@ class Training:
         self.optimizer = adamw(self.model, run.train.optimizer)
         state = load_checkpoint(folder, self.model, self.optimizer)
         self.at = Counters(**state) if state else Counters()
+        self.policy = Policy(run.train.on_bad_loss, self.at.recent)
         folder.truncate_metrics(self.at.step if state else -1)
         if run.init is not None and not state:
             self._event({"event": "init", **fill_weights(self.run, self.model)})
@@ -173,7 +177,7 @@ class Training:
             The share of the run that is done after it.
 
         Raises:
-            Diverged: loss or gradient is not finite; nothing was applied.
+            Diverged: loss or gradient is bad (`TrainSpec.on_bad_loss`) and that ends the run; nothing was applied.
         """
         began = time.perf_counter()
         at, train = self.at, self.run.train
@@ -195,12 +199,14 @@ class Training:
             z_loss=train.z_loss,
             dtype=self.dtype,
             equal_layers=train.optimizer.equal_layers,
+            allowed=self.policy.allows,
         )
-        for what, value in (("loss", found.loss), ("gradient norm", found.grad_norm)):
-            if not math.isfinite(value):
-                raise Diverged(f"diverged at step {at.step}: the {what} is {value}")
         took = time.perf_counter() - began
         at.seconds += took
+        if reason := self.policy.reason(found.loss, found.grad_norm):
+            self._bad(batch, found, reason)
+            return at.progress
+        self.policy.note(found.loss, found.grad_norm)
         self._row(
             {
                 "kind": "train",
@@ -217,6 +223,31 @@ class Training:
             }
         )
         return at.progress
+
+    def _bad(self, batch: Batch, found: StepResult, reason: str) -> None:
+        """Keep a batch whose step was not applied, and leave it out or end the run.
+
+        Raises:
+            Diverged: the policy, or the number of batches left out, says so.
+        """
+        at, policy = self.at, self.run.train.on_bad_loss
+        facts = {
+            "step": at.step,
+            "seed": self.run.seed,
+            "reason": reason,
+            "loss": found.loss,
+            "grad_norm": found.grad_norm,
+            "row_losses": row_losses(self.model, batch, self.dtype),
+            "pieces": self.loader.pieces_of(batch.epoch, batch.step),
+        }
+        save_bad_batch(self.folder, batch, facts)
+        if not self.policy.skips(at.skipped):
+            before = f"; {at.skipped} batches had been left out before" if at.skipped else ""
+            raise Diverged(f"diverged at step {at.step}: {reason}{before}")
+        at.skipped += 1
+        kept = bad_batch_file(at.step)
+        del facts["step"], facts["seed"], facts["row_losses"], facts["pieces"]
+        self._event({"event": "skipped", **facts, "batch": kept, "skipped": at.skipped, "most": policy.most})
 
     def _evaluate(self) -> Continuation | Masked:
         began = time.perf_counter()

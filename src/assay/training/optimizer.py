@@ -93,16 +93,18 @@ def trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def clipped_step(optimizer: torch.optim.Optimizer, most: float) -> float:
+def clipped_step(
+    optimizer: torch.optim.Optimizer, most: float, allowed: Callable[[float], bool] = math.isfinite
+) -> float:
     """An optimizer's step with all gradients scaled together so that their global norm is at most `most` (0: as is).
 
     Returns:
-        The norm before. Where it is not finite, nothing is applied.
+        The norm before. Where it is not finite, or not `allowed`, nothing is applied.
     """
     gradients = [p.grad for p in trained(optimizer) if p.grad is not None]
     native = bool(gradients) and why_not(gradients) is None
     norm = norm_of(gradients) if native else float(nn.utils.get_total_norm(gradients, foreach=True))
-    if not math.isfinite(norm):
+    if not (math.isfinite(norm) and allowed(norm)):
         return norm
     factor = min(most / (norm + 1e-6), 1.0) if most > 0 else 1.0
     if isinstance(optimizer, AdamW):

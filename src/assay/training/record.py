@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from assay.errors import UserError
@@ -42,6 +42,10 @@ class Counters:
     peak_bytes: int = 0
     compiled: str = ""
     """"yes", or the reason why not; empty: not decided."""
+    skipped: int = 0
+    """Batches that were left out (`TrainSpec.on_bad_loss`)."""
+    recent: list[list[float]] = field(default_factory=list)
+    """[loss, gradient norm] of the last steps, where spikes are looked for."""
 
     def add(self, count: BatchCount) -> None:
         """One more step with this batch."""
@@ -129,4 +133,5 @@ def result(run: RunSpec, at: Counters, rows: list[dict[str, Any]]) -> dict[str, 
         "padding_share": 1 - at.inputs / max(at.slots, 1),
         "epochs": at.epoch + 1,
         "compiled": True if at.compiled == "yes" else at.compiled,
+        **({"skipped": at.skipped} if at.skipped else {}),
     }

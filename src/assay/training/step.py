@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -105,13 +105,14 @@ def take_step(
     z_loss: float,
     dtype: str,
     equal_layers: bool = False,
+    allowed: Callable[[float, float], bool] | None = None,
 ) -> StepResult:
     """Gradients, clipping to the norm `most`, and the optimizer's step at `learning_rate`.
 
     `equal_layers`: scale the gradient of every layer to the same norm first (`rescale.equalise_layers`).
 
     Nothing is applied where the loss or a gradient is not finite; the result says so (its norm is NaN where the loss
-    is not finite).
+    is not finite). Neither is it where `allowed(loss, norm)` says no.
     """
     optimizer.zero_grad(set_to_none=True)
     loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype)
@@ -121,4 +122,6 @@ def take_step(
         return StepResult(loss, math.nan)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    return StepResult(loss, clipped_step(optimizer, most))
+    if allowed is None:
+        return StepResult(loss, clipped_step(optimizer, most))
+    return StepResult(loss, clipped_step(optimizer, most, lambda norm: allowed(loss, norm)))
