@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from assay.studies.processes import Nursery
+from assay.studies.protocol import LOST
 
 SOURCE = """
 import os, sys, time
@@ -30,6 +31,13 @@ def main(arguments):
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture(params=[True, False], ids=["forked", "fresh"])
@@ -68,14 +76,8 @@ def test_workers_see_that_nobody_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Nursery([], fork=True) as nursery:
         nursery.start("toy_worker", ["sleep", str(tmp_path / "gone")], tmp_path / "log")
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "ready").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "gone").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        wait_for(tmp_path / "ready")
+    wait_for(tmp_path / "gone")
 
 
 def test_a_dead_cradle_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +86,10 @@ def test_a_dead_cradle_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with Nursery([], fork=True) as nursery:
         assert nursery.start("toy_worker", ["0"], tmp_path / "a").wait(20) == 0
         assert nursery._cradle is not None
-        nursery._cradle.kill()
-        nursery._cradle.wait()
+        orphan = nursery.start("toy_worker", ["sleep", str(tmp_path / "gone")], tmp_path / "c")
+        wait_for(tmp_path / "ready")
+        nursery._cradle.process.kill()
+        nursery._cradle.process.wait()
         assert nursery.start("toy_worker", ["4"], tmp_path / "b").wait(20) == 4
+        assert orphan.wait(20) == LOST, "its end is known although another cradle stands in its place"
+        assert (tmp_path / "gone").exists(), "not before it had ended"

@@ -47,21 +47,63 @@ def test_finished_runs_are_reused(small: Small, tmp_path: Path) -> None:
     assert kinds(events).count("started") == 1 and kinds(events).count("reused") == 1
 
 
-def test_a_killed_worker_is_told_and_takes_nobody_with_it(small: Small, tmp_path: Path) -> None:
-    victim, other = small(steps=2000, evaluations=1).runs()[0], small().runs()[1]
-    events: Events = []
+def killer(
+    events: Events, victim: str, at: list[int], number: int = signal.SIGKILL
+) -> Callable[[dict[str, Any]], None]:
+    """Ends the first worker of a run once it is at the first of some steps, the second at the second, and so on."""
+    ended: list[int] = []
 
     def kill(event: dict[str, Any]) -> None:
         events.append(event)
-        if event["event"] == "progress" and event["run"] == victim.hash and kinds(events).count("failed") == 0:
-            pid = next(e["pid"] for e in events if e["event"] == "started" and e["run"] == victim.hash)
-            os.kill(pid, signal.SIGKILL)
+        pids = [e["pid"] for e in events if e["event"] == "started" and e["run"] == victim]
+        if event["event"] != "progress" or event["run"] != victim or pids[-1] in ended:
+            return
+        if len(ended) < len(at) and event["step"] >= at[len(ended)]:
+            ended.append(pids[-1])
+            os.kill(pids[-1], number)
 
-    dead, alive = run_all([victim, other], StudyFolder(tmp_path), workers=2, progress=kill)
+    return kill
+
+
+def test_a_killed_worker_is_told_and_takes_nobody_with_it(small: Small, tmp_path: Path) -> None:
+    victim, other = small(steps=2000, evaluations=1).runs()[0], small().runs()[1]
+    events: Events = []
+    kill = killer(events, victim.hash, [1])
+    dead, alive = run_all([victim, other], StudyFolder(tmp_path), workers=2, retries=0, progress=kill)
     assert dead.status == "failed" and "SIGKILL" in dead.reason
     assert dead.folder.failure == dead.reason
     assert alive.status == "done"
     assert next(e for e in events if e["event"] == "failed")["run"] == victim.hash
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked by somebody else"])
+def test_a_dead_workers_run_goes_on_from_its_checkpoint(small: Small, tmp_path: Path, number: int) -> None:
+    run = small(vary={}, steps=120, checkpoints=12, evaluations=3).runs()[0]
+    events: Events = []
+    kill = killer(events, run.hash, [25, 65], number)
+    (outcome,) = run_all([run], StudyFolder(tmp_path / "out"), workers=1, progress=kill)
+    assert outcome.status == "done" and outcome.attempts == 2 and outcome.folder.failure is None
+    told = [e for e in events if e["event"] == "retried"]
+    assert [(e["attempt"], e["of"]) for e in told] == [(1, 2), (2, 2)]
+    assert told[0]["step"] >= 20 and told[1]["step"] >= 60, "from a checkpoint, not anew"
+    assert ("SIGKILL" if number == signal.SIGKILL else "somebody else") in told[0]["reason"]
+    assert [e["resumed"] for e in events if e["event"] == "started"] == [False, True, True]
+    # Every result is there once, and is what an unbroken run gives.
+    rows = outcome.folder.metrics()
+    assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(1, 121))
+    assert [r["step"] for r in rows if r["kind"] == "eval"] == [0, 40, 80, 120]
+    assert kinds(events).count("finished") == 1
+    whole = train_run(run, RunFolder(tmp_path / "whole"))
+    assert outcome.folder.result["bits_per_byte"] == whole["bits_per_byte"]
+
+
+def test_a_run_whose_workers_all_die_fails(small: Small, tmp_path: Path) -> None:
+    run = small(vary={}, steps=2000, evaluations=1).runs()[0]
+    events: Events = []
+    (outcome,) = run_all([run], StudyFolder(tmp_path), retries=1, workers=1, progress=killer(events, run.hash, [1, 1]))
+    assert kinds(events).count("retried") == 1 and kinds(events).count("started") == 2
+    assert outcome.status == "failed" and "SIGKILL" in outcome.reason and "tried again 1 time" in outcome.reason
+    assert outcome.folder.failure == outcome.reason
 
 
 def test_a_run_that_cannot_work_says_why_in_its_workers_words(small: Small, tmp_path: Path) -> None:
@@ -71,6 +113,7 @@ def test_a_run_that_cannot_work_says_why_in_its_workers_words(small: Small, tmp_
     (outcome,) = run_all([gone], StudyFolder(tmp_path), workers=1, progress=events.append)
     assert outcome.status == "failed" and ".gone" in outcome.reason
     assert ".gone" in events[-1]["log"]
+    assert outcome.attempts == 0 and "retried" not in kinds(events), "another worker would say the same"
 
 
 def test_ctrl_c_leaves_checkpoints_and_says_how_to_go_on(small: Small, tmp_path: Path) -> None:

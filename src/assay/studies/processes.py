@@ -14,24 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import assay.errors
+from assay.studies.protocol import LOST
 
 __all__ = ["Nursery", "Process"]
 
-Asked = tuple[str, list[str], Path]
-
 
 class Process:
-    """A worker as its parent sees it: `subprocess.Popen`'s words."""
+    """A forked worker as its parent sees it: `subprocess.Popen`'s words."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, cradle: _Cradle, pid: int) -> None:
         """Made by `Nursery.start`."""
-        self._nursery, self.pid = nursery, pid
+        self._cradle, self.pid = cradle, pid
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended, None while it runs: an exit status, or minus the signal's number."""
+        """How it ended, None while it runs: an exit status, minus the signal's number, or `protocol.LOST`."""
         if self.returncode is None:
-            self.returncode = self._nursery._ended(self.pid)
+            self.returncode = self._cradle.ended(self.pid)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -73,10 +72,7 @@ class Nursery:
     def __init__(self, modules: Sequence[str], *, fork: bool | None = None) -> None:
         """See the class. Nothing is started before the first worker is asked for."""
         self._modules, self._fork = list(modules), fork
-        self._cradle: subprocess.Popen[bytes] | None = None
-        self._said = b""
-        self._dead: dict[int, int] = {}
-        self._born: list[int] = []
+        self._cradle: _Cradle | None = None
 
     def __enter__(self) -> Nursery:
         """Itself."""
@@ -85,10 +81,7 @@ class Nursery:
     def __exit__(self, *error: object) -> None:
         """Let go of the process that workers are forked from; workers that still run see their parent gone."""
         if self._cradle is not None:
-            assert self._cradle.stdin is not None
-            with suppress(OSError):
-                self._cradle.stdin.close()
-            self._cradle.wait()
+            self._cradle.close()
             self._cradle = None
 
     def start(self, module: str, arguments: Sequence[str], log: Path) -> Process | subprocess.Popen[bytes]:
@@ -96,8 +89,6 @@ class Nursery:
         if self._fork is None:
             self._fork = _may_fork()
         if self._fork:
-            if self._cradle is None or self._cradle.poll() is not None:
-                self._open()
             return self._forked(module, arguments, log)
         with log.open("wb") as file:
             return subprocess.Popen(
@@ -109,36 +100,74 @@ class Nursery:
                 start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone
             )
 
-    def _open(self) -> None:
-        self._cradle = subprocess.Popen(
-            [sys.executable, "-m", "assay.studies.cradle", *self._modules],
+    def _forked(self, module: str, arguments: Sequence[str], log: Path) -> Process:
+        cradle = self._cradle
+        for _ in range(2):  # the system may end a cradle, as any process, at any time
+            if cradle is None or cradle.gone:
+                self._cradle = cradle = _Cradle(self._modules)
+            if (pid := cradle.bear(module, arguments, log)) is not None:
+                return Process(cradle, pid)
+        raise RuntimeError("the process that workers are forked from ended twice before it had begun")
+
+
+class _Cradle:
+    """The process that workers are forked from, and what it has told of them. Its workers outlive its end."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "assay.studies.cradle", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
             start_new_session=True,
         )
-        assert self._cradle.stdout is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._asks, self._tells = self.process.stdin, self.process.stdout
+        os.set_blocking(self._tells.fileno(), False)
         self._said = b""
-        os.set_blocking(self._cradle.stdout.fileno(), False)
+        self._dead: dict[int, int] = {}
+        self._born: list[int] = []
 
-    def _forked(self, module: str, arguments: Sequence[str], log: Path) -> Process:
-        assert self._cradle is not None and self._cradle.stdin is not None
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def bear(self, module: str, arguments: Sequence[str], log: Path) -> int | None:
+        """A new worker's process; None where the cradle ended instead."""
         asked = {"module": module, "arguments": [str(a) for a in arguments], "log": str(log)}
-        self._cradle.stdin.write(json.dumps(asked).encode() + b"\n")
-        self._cradle.stdin.flush()
-        while not self._born:
+        try:
+            self._asks.write(json.dumps(asked).encode() + b"\n")
+            self._asks.flush()
+        except BrokenPipeError:
+            self.process.wait()
+            return None
+        while True:
+            gone = self.gone  # before listening: what it said at its end is all there
             self._listen()
-            if not self._born:
-                if self._cradle.poll() is not None:
-                    raise RuntimeError(f"the process that workers are forked from ended with {self._cradle.returncode}")
-                time.sleep(0.01)
-        return Process(self, self._born.pop(0))
+            if self._born:
+                return self._born.pop(0)
+            if gone:
+                return None
+            time.sleep(0.01)
+
+    def ended(self, pid: int) -> int | None:
+        """How a worker ended, None while it runs."""
+        gone = self.gone
+        self._listen()
+        if pid in self._dead:
+            return self._dead.pop(pid)
+        return LOST if gone and not _alive(pid) else None
+
+    def close(self) -> None:
+        """Let it end."""
+        with suppress(OSError):
+            self._asks.close()
+        self.process.wait()
 
     def _listen(self) -> None:
-        if self._cradle is None or self._cradle.stdout is None:
-            return
         with suppress(BlockingIOError):
-            while some := os.read(self._cradle.stdout.fileno(), 65536):
+            while some := os.read(self._tells.fileno(), 65536):
                 self._said += some
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
@@ -147,13 +176,6 @@ class Nursery:
                 self._born.append(told["born"])
             else:
                 self._dead[told["dead"]] = told["status"]
-
-    def _ended(self, pid: int) -> int | None:
-        self._listen()
-        if pid in self._dead:
-            return self._dead.pop(pid)
-        gone = self._cradle is None or self._cradle.poll() is not None
-        return -signal.SIGKILL if gone and not _alive(pid) else None
 
 
 def environment() -> dict[str, str]:
@@ -178,6 +200,9 @@ def _may_fork() -> bool:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+        # One that has ended stays in the table until its parent asks; an orphan's new parent may never do so.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:  # it went between the two looks, or the system has no such file
+        return not Path("/proc/self/stat").is_file()

@@ -5,3 +5,7 @@ REQUEST = "request.json"
 
 DONE, FAILED, DIVERGED, STOPPED = 0, 2, 3, 130
 """Exit statuses of a worker."""
+
+LOST = 1000
+"""In place of an exit status, which is below 256: nobody saw the worker's end. What it was started by, or the machine
+that it was on, is gone."""

@@ -1,6 +1,7 @@
-"""Running many runs on this machine: parallel single-thread workers, one run each, watched through their metrics.
+"""Running many runs: parallel single-thread workers, one run each, watched through their metrics.
 
-A worker that dies takes nobody with it. Ctrl-C asks all workers for a checkpoint; finished runs stay usable.
+A worker that dies takes nobody with it, and another goes on from its run's last checkpoint. Ctrl-C asks all workers for
+a checkpoint; finished runs stay usable. Where the workers are (`places`) makes no difference here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any
 
 from assay.runs import RunFolder, StudyFolder, write_json
 from assay.spec.study import RunSpec
-from assay.studies.processes import Nursery, Process
-from assay.studies.protocol import REQUEST, STOPPED
+from assay.studies.places import Here, Place, Task, Worker, default_workers
+from assay.studies.protocol import LOST, REQUEST, STOPPED
 from assay.studies.tail import Tail
 
-__all__ = ["Outcome", "Progress", "default_workers", "in_turns", "run_all"]
+__all__ = ["RETRIES", "Job", "Outcome", "Progress", "default_workers", "in_turns", "run_all", "run_jobs"]
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with events: dicts with "event" and, but for "study", "run" (hash), "name", "labels", "seed".
@@ -31,15 +32,35 @@ Progress = Callable[[dict[str, Any]], None]
     progress    step, total, progress (0 to 1), loss, tokens_per_second, seconds, eta (seconds left of this run)
     evaluated   step, bits_per_byte
     finished    result
+    retried     reason, attempt, of, step, log      its worker died; it is started again, from step's checkpoint
     failed      reason, log (last lines that the worker said)
     stopped     step
 """
 
+RETRIES = 2
+"""Times that a run whose worker died is tried again."""
 POLL = 0.1
 """Seconds between looks at the workers."""
 PATIENCE = 60.0
 """Seconds that a stopped worker has for its checkpoint."""
 LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, and what its worker does."""
+
+    run: RunSpec
+    folder: RunFolder
+    """Where it is recorded."""
+    module: str = "assay.studies.worker"
+    """Whose `main([folder])` does it."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """What the worker is told beside the run."""
+    reads: tuple[Path, ...] = ()
+    """Folders that it reads."""
+    finished: Callable[[RunFolder], bool] = lambda folder: folder.done
+    """Whether a folder holds all that is wanted."""
 
 
 @dataclass
@@ -51,28 +72,23 @@ class Outcome:
     status: str = "waiting"
     """waiting, running, then: done, reused, failed (diverged runs too), stopped."""
     reason: str = ""
+    attempts: int = 0
+    """How often it was tried again after its worker had died."""
 
 
 @dataclass
 class _Worker:
     """A process and what is known of its run."""
 
+    job: Job
     outcome: Outcome
-    process: Process | subprocess.Popen[bytes]
+    process: Worker
     tail: Tail
     compiling: bool
     """No step has been seen yet: it may be compiling."""
     began: float = field(default_factory=time.monotonic)
     first: tuple[float, float] | None = None
     """(time, progress) of the first step seen, for the time left."""
-
-
-def default_workers() -> int:
-    """As many workers as this process has cores; one where an accelerator does the work."""
-    from assay.runs import hardware
-
-    machine = hardware()
-    return 1 if machine["accelerators"] else int(machine["cores"] or 1)
 
 
 def in_turns(runs: Sequence[RunSpec]) -> list[RunSpec]:
@@ -86,38 +102,74 @@ def run_all(
     study: StudyFolder,
     *,
     workers: int | None = None,
+    retries: int = RETRIES,
+    place: Place | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
     """Do all runs, each in `study`'s runs/<hash>; the outcomes in the order given.
 
     Runs that are done, or that diverged (they would again), are not done again; others go on from their
-    checkpoints.
+    checkpoints. A run whose worker died (killed, out of memory, its machine lost) is tried again from its last
+    checkpoint; one that failed by an error of its own is not.
+
+    Args:
+        runs: what is done.
+        study: where.
+        workers: runs at a time; None: as many as the place has room for.
+        retries: times that a run is tried again.
+        place: where workers run; None: this machine.
+        progress: called with events.
+        command: recorded as what does this again.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, once the workers have written checkpoints, with how to go on.
         UserError: the disk is full.
     """
-    return _Runner(runs, study, workers or default_workers(), progress or (lambda event: None), command).go()
+    jobs = [Job(run, study.run(run.hash), reads=_begun_from(run)) for run in runs]
+    again = f"assay compare --out {study.path} --resume"
+    return run_jobs(
+        jobs, again, workers=workers, retries=retries, place=place, progress=progress, command=command
+    )  # fmt: skip
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    again: str,
+    *,
+    workers: int | None = None,
+    retries: int = RETRIES,
+    place: Place | None = None,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> list[Outcome]:
+    """`run_all` for workers of any kind; `again`: the command that goes on, for the message at Ctrl-C."""
+    tell = progress or (lambda event: None)
+    if place is not None:
+        return _Runner(jobs, place, workers or place.slots, retries, tell, command, again).go()
+    with Here([job.module for job in jobs[:1]]) as here:
+        return _Runner(jobs, here, workers or here.slots, retries, tell, command, again).go()
 
 
 class _Runner:
     def __init__(
         self,
-        runs: Sequence[RunSpec],
-        study: StudyFolder,
+        jobs: Sequence[Job],
+        place: Place,
         workers: int,
+        retries: int,
         progress: Progress,
         command: str | None,
+        again: str,
     ) -> None:
-        self.study, self.workers, self.report, self.command = study, max(workers, 1), progress, command
-        self.outcomes = [Outcome(run, study.run(run.hash)) for run in runs]
+        self.jobs, self.place, self.workers, self.retries = list(jobs), place, max(workers, 1), retries
+        self.report, self.command, self.again = progress, command, again
+        self.outcomes = [Outcome(job.run, job.folder) for job in jobs]
         self.busy: list[_Worker] = []
-        self.nursery = Nursery(["assay.studies.worker", "assay.training.loop"])
 
     def go(self) -> list[Outcome]:
-        for outcome in self.outcomes:
-            self._known(outcome)
+        for job, outcome in zip(self.jobs, self.outcomes, strict=True):
+            self._known(job, outcome)
         told = [{**_who(o), "status": o.status} for o in self.outcomes]
         self.report({"event": "study", "runs": told, "workers": self.workers})
         for outcome in self.outcomes:
@@ -125,49 +177,49 @@ class _Runner:
                 self._tell(outcome, "reused", result=outcome.folder.result)
             elif outcome.status == "failed":
                 self._tell(outcome, "failed", reason=outcome.reason, log="")
-        with self.nursery:
-            try:
-                while self.busy or any(o.status == "waiting" for o in self.outcomes):
-                    while len(self.busy) < self.workers and (following := self._next()):
-                        self._start(following)
-                    time.sleep(POLL)
-                    self._look()
-            except BaseException as error:
-                self._stop_all()
-                if isinstance(error, KeyboardInterrupt):
-                    raise KeyboardInterrupt(self._how_to_go_on()) from None
-                raise
+        try:
+            while self.busy or any(o.status == "waiting" for o in self.outcomes):
+                while len(self.busy) < self.workers and (following := self._next()):
+                    self._start(*following)
+                time.sleep(POLL)
+                self._look()
+        except BaseException as error:
+            self._stop_all()
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(self._how_to_go_on()) from None
+            raise
         return self.outcomes
 
-    def _known(self, outcome: Outcome) -> None:
+    def _known(self, job: Job, outcome: Outcome) -> None:
         """What an earlier study left of a run."""
-        if outcome.folder.done:
+        if job.finished(outcome.folder):
             outcome.status = "reused"
         elif (failure := outcome.folder.failure) and failure.startswith("diverged"):
             outcome.status, outcome.reason = "failed", failure
 
-    def _next(self) -> Outcome | None:
+    def _next(self) -> tuple[Job, Outcome] | None:
         """The next run to start, or None where none should start now.
 
         Two workers that compile the same blocks would do the same work twice; the second waits until the first
         has filled the compiler's cache, and another model goes first.
         """
         compiling = {w.outcome.run.model.hash for w in self.busy if w.compiling}
-        waiting = (o for o in self.outcomes if o.status == "waiting")
-        return next((o for o in waiting if not (_compiles(o.run) and o.run.model.hash in compiling)), None)
+        waiting = (pair for pair in zip(self.jobs, self.outcomes, strict=True) if pair[1].status == "waiting")
+        return next((p for p in waiting if not (_compiles(p[0].run) and p[0].run.model.hash in compiling)), None)
 
-    def _start(self, outcome: Outcome) -> None:
-        folder = outcome.folder
+    def _start(self, job: Job, outcome: Outcome) -> None:
+        folder = job.folder
         resumed = bool(folder.checkpoint_steps())
         with suppress(FileNotFoundError):
             (folder.path / "FAILED").unlink()
-        run = outcome.run.model_dump(mode="json")
-        write_json(folder.path / REQUEST, {"run": run, "command": self.command})
-        log = folder.path / "worker.log"
-        process = self.nursery.start("assay.studies.worker", [str(folder.path)], log)
+        run = job.run.model_dump(mode="json")
+        write_json(folder.path / REQUEST, {**job.request, "run": run, "command": self.command})
+        path = folder.path.absolute()
+        asked = Task(job.module, (str(path),), path / "worker.log", (path,), job.reads, (job.run.data,))
+        process = self.place.start(asked)
         outcome.status = "running"
         tail = Tail(folder.path / "metrics.jsonl")
-        self.busy.append(_Worker(outcome, process, tail, compiling=_compiles(outcome.run)))
+        self.busy.append(_Worker(job, outcome, process, tail, compiling=_compiles(job.run)))
         self._tell(outcome, "started", resumed=resumed, pid=process.pid)
 
     def _look(self) -> None:
@@ -177,7 +229,7 @@ class _Runner:
             self._follow(one)
             if status is not None:
                 self.busy.remove(one)
-                self._ended(one.outcome, status)
+                self._ended(one, status)
 
     def _follow(self, one: _Worker) -> None:
         newest = None
@@ -206,21 +258,25 @@ class _Runner:
             eta=max(eta, 0.0),
         )
 
-    def _ended(self, outcome: Outcome, status: int, *, asked: bool = False) -> None:
-        folder = outcome.folder
-        if folder.done:
+    def _ended(self, one: _Worker, status: int, *, asked: bool = False) -> None:
+        outcome, folder = one.outcome, one.job.folder
+        log = _last_lines(folder.path / "worker.log")
+        steps = folder.checkpoint_steps()
+        step = steps[-1] if steps else 0
+        if one.job.finished(folder):
             outcome.status = "done"
-            said = folder.path / "worker.log"
-            if said.is_file() and not said.stat().st_size:
-                said.unlink()
+            if not log:
+                (folder.path / "worker.log").unlink(missing_ok=True)
             self._tell(outcome, "finished", result=folder.result)
-        elif status == STOPPED or (asked and status == -signal.SIGTERM):
+        elif asked and status in (STOPPED, LOST, -signal.SIGTERM):
             outcome.status = "stopped"
-            steps = folder.checkpoint_steps()
-            self._tell(outcome, "stopped", step=steps[-1] if steps else 0)
+            self._tell(outcome, "stopped", step=step)
+        elif folder.failure is None and _struck_down(status) and outcome.attempts < self.retries and not asked:
+            outcome.status, outcome.attempts = "waiting", outcome.attempts + 1
+            told = {"attempt": outcome.attempts, "of": self.retries, "step": step, "log": log}
+            self._tell(outcome, "retried", reason=_death(status, log), **told)
         else:
-            log = _last_lines(folder.path / "worker.log")
-            outcome.status, outcome.reason = "failed", folder.failure or _death(status, log)
+            outcome.status, outcome.reason = "failed", folder.failure or _death(status, log, outcome.attempts)
             if folder.failure is None:
                 folder.mark_failed(outcome.reason)
             self._tell(outcome, "failed", reason=outcome.reason, log=log)
@@ -240,14 +296,14 @@ class _Runner:
                 if one.process.poll() is None:
                     one.process.kill()
                 with suppress(Exception):
-                    self._ended(one.outcome, one.process.wait(), asked=True)
+                    self._ended(one, one.process.wait(), asked=True)
             self.busy.clear()
 
     def _how_to_go_on(self) -> str:
         done = sum(o.status in ("done", "reused") for o in self.outcomes)
         return (
             f"stopped with {done} of {len(self.outcomes)} runs finished; they stay usable. "
-            f"Go on with: assay compare --out {self.study.path} --resume"
+            f"Go on with: {self.again}{self.place.option}"
         )
 
     def _tell(self, outcome: Outcome, event: str, **fields: Any) -> None:
@@ -266,14 +322,30 @@ def _compiles(run: RunSpec) -> bool:
     return wants_compiling(run.train, run.train.budget or 0.0, "cpu") is True
 
 
-def _death(status: int, log: str) -> str:
+def _struck_down(status: int) -> bool:
+    """Whether a worker was ended from outside: by a signal, with its machine, or asked to stop by somebody else."""
+    return status < 0 or status in (LOST, STOPPED)
+
+
+def _death(status: int, log: str, attempts: int = 0) -> str:
     """What can be said of a worker that ended without a word."""
+    again = f"; it had been tried again {attempts} time{'s' * (attempts != 1)}" if attempts else ""
     if status < 0:
         name = signal.Signals(-status).name if -status in {s.value for s in signal.Signals} else str(-status)
         memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return f"the worker was ended by {name}{memory}"
+        return f"the worker was ended by {name}{memory}{again}"
+    if status == LOST:
+        return f"the worker was lost with the process or the machine that had started it{again}"
+    if status == STOPPED:
+        return f"somebody else asked the worker to stop{again}"
     last = log.strip().splitlines()[-1:] or ["it said nothing"]
     return f"the worker ended with exit code {status}: {last[0]}"
+
+
+def _begun_from(run: RunSpec) -> tuple[Path, ...]:
+    """The folder or file of what a run begins from, where that is on this machine."""
+    path = Path(run.init.source).expanduser().absolute() if run.init is not None else None
+    return (path,) if path is not None and path.exists() else ()
 
 
 def _last_lines(path: Path, lines: int = LOG_LINES) -> str:
