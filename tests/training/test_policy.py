@@ -12,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from assay.data.bad_batches import read_bad_batch
 from assay.data.batch import Batch
 from assay.errors import UserError
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
 from assay.spec.training import BadLossSpec, TrainSpec
 from assay.training import step
-from assay.training.bad_batches import read_bad_batch, row_losses
 from assay.training.loop import Training, train_run
 from assay.training.policy import FLOOR, Policy, robust_deviations
+from assay.training.row_losses import row_losses
 from assay.training.text import load_text
 
 Tiny = Callable[..., RunSpec]

@@ -20,6 +20,8 @@ EXAMPLES = examples(
     "assay inspect path/to/Llama-2-7b-hf",
     "assay inspect path/to/config.json",
     "assay inspect baichuan/ --hint position=alibi",
+    "# a batch that training stopped at or left out",
+    "assay inspect OUT --batch 120",
     "# for other programs",
     "assay inspect t5-xxl --json",
 )
@@ -45,6 +47,14 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", show_default=False, help="What a published configuration cannot tell."),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEP",
+            show_default=False,
+            help="Of a run: show the batch that it stopped at or left out at this step.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's parts, parameters, FLOPs, memory, masks and blocks.
@@ -52,6 +62,11 @@ def run(
     Everything is counted from the description alone: no weights are made or read, so any size takes a moment. Of a
     checkpoint's files it reads the configuration and headers.
     """
+    if batch is not None:
+        from assay.cli.bad_batch import show_batch
+
+        show_batch(source, batch, full=full, as_json=as_json)
+        return
     from assay.cli.source import hints
     from assay.published.summary import look
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "lr-find": "Find a learning rate by a range test.",
     "cost": "Estimate FLOPs, memory, time, energy, CO2 and money of a model.",
     "claims": "The book of claims: list what is said of architectures, run the experiments, read the verdicts.",
+    "tensorboard": "Write runs as events that TensorBoard shows.",
     "emergence": "Say how much of a jump in results the metric makes.",
     "doctor": "Say what this machine can do.",
 }

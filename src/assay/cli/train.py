@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ EXAMPLES = examples(
     "assay train tiny --set norm=layer --set placement=post",
     "# U-PaLM: a trained causal decoder goes on with UL2's mixture",
     "assay train --init runs/first --objective ul2 --set objective.mixture=upalm --steps 100 --lr 3e-4",
+    "# leave out batches whose loss is not finite, or 8 robust deviations above the steps before",
+    "assay train tiny --on-bad-loss skip --spike 8",
     "# after Ctrl-C, a crash or a full disk",
     "assay train tiny --out runs/first --resume",
 )
@@ -48,6 +51,9 @@ def run(
         Path | None, typer.Option(metavar="DIR", show_default=False, help="The run's folder. Default: runs/HASH.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events too, to OUT/tensorboard.")
+    ] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="AXIS=VALUE", rich_help_panel=MODEL, help="Change a field, as compare --vary."),
@@ -106,6 +112,23 @@ def run(
             help="Share of the steps, or their number from 1 on. Default: 0.05.",
         ),
     ] = None,
+    on_bad_loss: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            show_default=False,
+            help="stop, or skip the batch, where loss or gradient is not finite or spikes. Default: stop.",
+        ),
+    ] = None,
+    spike: Annotated[
+        float | None,
+        typer.Option(
+            metavar="K",
+            rich_help_panel=TRAINING,
+            show_default=False,
+            help="A loss is bad from K robust deviations above the median of the last 64 steps on. Default: none is.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(rich_help_panel=TRAINING, min=0, metavar="N", help="Of weights, order and dropout.")
     ] = 0,
@@ -142,6 +165,8 @@ def run(
         "optimizer.learning_rate": lr,
         "schedule.kind": schedule,
         "schedule.warmup": warmup,
+        "on_bad_loss.action": on_bad_loss,
+        "on_bad_loss.spike": spike,
     }
     tokens = given(kind=tokenizer, vocab_size=vocab_size)
     wanted = describe(
@@ -157,14 +182,25 @@ def run(
     )
     folder = out if out is not None else Path("runs") / wanted.hash
     refuse_another(folder, wanted, resume)
+    events = None
+    if tensorboard:
+        from assay.report.tensorboard import EventsWriter
+
+        events = EventsWriter(folder)
     check_memory(wanted)
 
     from assay.cli.train_view import TrainingLine, summary
     from assay.runs import RunFolder
     from assay.training.loop import train_run
 
-    with TrainingLine(str(folder)) as line:
-        outcome = train_run(wanted, RunFolder(folder), progress=line.update)
+    with TrainingLine(str(folder)) as line, events or nullcontext():
+
+        def watch(row: dict[str, Any]) -> None:
+            line.update(row)
+            if events is not None:
+                events.update(row)
+
+        outcome = train_run(wanted, RunFolder(folder), progress=watch)
     summary(folder, outcome)
     if outcome["status"] == "diverged":
         raise typer.Exit(1)

@@ -62,6 +62,8 @@ class TrainingLine:
             self.live.update(self.task, completed=row["progress"], description=self._sentence(row))
         elif row.get("event") == "eager":
             self.console.print(f"Not compiled: {row['reason']}.")
+        elif row.get("event") == "skipped":
+            self.console.print(f"Step {row['step']:,} left out: {row['reason']}; kept in {row['batch']}.")
 
     def _sentence(self, row: dict[str, Any]) -> str:
         said = [f"step {row['step']:,}", f"loss {row['loss']:.3f}"]

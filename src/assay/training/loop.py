@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from assay.data.bad_batches import bad_batch_file, save_bad_batch
 from assay.data.batch import Batch
 from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation, continuation
@@ -21,12 +22,12 @@ from assay.runs import RunFolder
 from assay.spec.axes import Family
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount, FlopMeter
-from assay.training.bad_batches import bad_batch_file, row_losses, save_bad_batch
 from assay.training.checkpoint import OPTIMIZER, load_checkpoint, save_checkpoint
 from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.optimizer import adamw
 from assay.training.policy import Policy
 from assay.training.record import Counters, begin, result
+from assay.training.row_losses import row_losses
 from assay.training.schedule import factor, warmup_share
 from assay.training.setup import (
     check,

@@ -7,22 +7,16 @@ OUT/bad_batches/step-N.json    step, seed, epoch, place, reason, loss, gradient 
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from assay.data.batch import Batch
 from assay.errors import UserError
-from assay.nn.batch import to_tensors
-from assay.nn.loss import loss_sum
-from assay.nn.transformer import Transformer
 from assay.runs import RunFolder, write_bytes
-from assay.training.step import micro_batches, precision
 
-__all__ = ["bad_batch_file", "bad_batch_steps", "read_bad_batch", "row_losses", "save_bad_batch"]
+__all__ = ["bad_batch_file", "bad_batch_steps", "read_bad_batch", "save_bad_batch"]
 
 FOLDER = "bad_batches"
 ARRAYS = (
@@ -82,20 +76,3 @@ def read_bad_batch(folder: RunFolder, step: int) -> tuple[dict[str, NDArray[Any]
             f"{file}: cannot be read as a batch ({error}).", "Delete it; the same run done again writes it anew."
         ) from None
     return arrays, folder.read_json(f"{FOLDER}/{file.stem}.json")
-
-
-@torch.no_grad()
-def row_losses(model: Transformer, batch: Batch, dtype: str) -> list[float | None]:
-    """Nats per target of each row by the weights as they are, without dropout; None for a row without targets."""
-    device = next(model.parameters()).device
-    training, found = model.training, []
-    model.eval()
-    try:
-        for row in micro_batches(batch, len(batch.input_ids)):
-            weight = float(np.sum(row.weights, dtype=np.float64))
-            with precision(dtype, str(device)):
-                total = float(loss_sum(model, to_tensors(row, device)).total) if weight else math.nan
-            found.append(total / weight if weight else None)
-    finally:
-        model.train(training)
-    return found
