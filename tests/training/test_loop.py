@@ -16,6 +16,7 @@ from assay.runs import RunFolder
 from assay.spec.study import RunSpec
 from assay.training import loop
 from assay.training.loop import train_run
+from assay.training.signals import Terminated
 from assay.training.step import StepResult
 
 Tiny = Callable[..., RunSpec]
@@ -162,6 +163,26 @@ def test_ctrl_c_waits_for_a_checkpoint_and_says_how_to_go_on(tiny: Tiny, tmp_pat
     assert folder.checkpoint_steps() == [3]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert train_run(run, folder)["steps"] == 8
+
+
+def test_sigterm_waits_for_a_checkpoint_too_and_leaves_a_handler_alone(tiny: Tiny, tmp_path: Path) -> None:
+    run, folder = tiny(steps=8), RunFolder(tmp_path)
+
+    def ask(row: dict[str, Any]) -> None:
+        if row["kind"] == "train" and row["step"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated, match="stopped at step 3.*--resume") as ended:
+        train_run(run, folder, progress=ask)
+    assert ended.value.status == 143 and folder.checkpoint_steps() == [3]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        assert train_run(run, RunFolder(tmp_path / "other"), progress=ask)["steps"] == 8
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == [signal.SIGTERM]
 
 
 def test_it_works_outside_the_main_thread(tiny: Tiny, tmp_path: Path) -> None:

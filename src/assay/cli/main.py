@@ -72,7 +72,7 @@ class Group(TyperGroup):
         except KeyboardInterrupt as interrupt:
             kept = "Finished work is kept; the same command with --resume goes on from there."
             say(f"Interrupted: {interrupt}" if str(interrupt) else f"Interrupted. {kept}")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(getattr(interrupt, "status", INTERRUPTED)) from None
         except BrokenPipeError:
             quiet()
             raise typer.Exit(PIPE_CLOSED) from None

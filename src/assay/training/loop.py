@@ -84,7 +84,7 @@ def train_run(
 
     Raises:
         UserError: the run is impossible (data, lengths, budget), or the disk is full; what was written stays.
-        KeyboardInterrupt: on Ctrl-C, after a checkpoint; a second Ctrl-C does not wait for it.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint; a second one does not wait for it.
     """
     if folder.done:
         return {**folder.result, "status": "done"}
@@ -95,7 +95,7 @@ def train_run(
         outcome = training.go(lambda: interrupt.happened or asked())
         folder.close()
         if interrupt.happened and outcome["status"] == "stopped":
-            raise KeyboardInterrupt(
+            raise interrupt.error(
                 f"stopped at step {training.at.step}; {folder.path} holds a checkpoint. The same command with "
                 "--resume goes on from there."
             )
