@@ -38,13 +38,15 @@ CHANCE = {"copy": 0.25, "addition": 0.25}
 
 
 def test_tasks_at_chance_are_left_out() -> None:
-    assert beaten(FOUND, CHANCE, 48) == ["copy"]
-    assert beaten(FOUND, {"copy": 0.9, "addition": 0.9}, 48) == []
+    tasks = ("copy", "addition")
+    assert beaten(FOUND, "tuned", tasks, CHANCE, 48) == ["copy"]
+    assert beaten(FOUND, "tuned", tasks, {"copy": 0.9, "addition": 0.9}, 48) == []
+    assert beaten(FOUND, "tuned", ("addition",), CHANCE, 48) == [], "only what is judged"
 
 
-def test_seeds_that_agree_by_luck_beat_no_chance() -> None:
-    lucky = {BASE: {"copy": [0.375, 0.375, 0.375]}}
-    assert beaten(lucky, {"copy": 0.25}, 8) == [] and beaten(lucky, {"copy": 0.25}, 100) == ["copy"]
+def test_one_lucky_pair_beats_no_chance() -> None:
+    lucky = {BASE: {"copy": [0.375, 0.375, 0.375]}, "prefix:prefix_lm": {"copy": [0.125, 0.125, 0.125]}}
+    assert beaten(lucky, "zero", ["copy"], {"copy": 0.25}, 1000) == []
 
 
 def test_the_lead_is_over_the_best_other_pair_and_nothing_is_told_at_chance() -> None:

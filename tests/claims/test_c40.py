@@ -6,6 +6,7 @@ import pytest
 
 from assay.claims.base import Tier, decide
 from assay.claims.c40 import CLAIM, away, line, texts
+from assay.claims.standard import SEEDS
 from assay.evaluation.planted import exposure
 from assay.stats import Interval, Verdict
 
@@ -60,7 +61,7 @@ def test_exposure_ends_at_the_first_guess_and_ties_count_half() -> None:
 
 
 def test_every_repeat_has_a_text_of_its_own() -> None:
-    assert len(set(texts(Tier.quick))) == 3
+    assert len(set(texts(Tier.quick))) == SEEDS[Tier.quick]
     assert CLAIM.runs is not None
     (experiment,) = CLAIM.runs(Tier.quick).values()
-    assert len({run.hash for run in experiment.study.runs()}) == 3
+    assert len({run.hash for run in experiment.study.runs()}) == SEEDS[Tier.quick]

@@ -53,6 +53,12 @@ def test_where_all_diverged_the_lowest_rate_is_taken() -> None:
     assert best({1e-3: 2.0, 4e-3: 2.0}) == 1e-3 and best({1e-3: 2.1, 4e-3: 2.0}) == 4e-3
 
 
+def test_a_higher_rate_must_be_better_by_more_than_one_seed_tells() -> None:
+    assert best({1e-3: 2.01, 4e-3: 2.0, 1.6e-2: 2.5}) == 1e-3
+    assert best({1e-3: 2.05, 4e-3: 2.01, 1.6e-2: 2.0}) == 4e-3
+    assert best({1e-3: math.inf, 4e-3: 2.0}) == 4e-3
+
+
 def test_what_begins_from_weights_waits_and_names_them(tmp_path: Path) -> None:
     folder, first = StudyFolder(tmp_path), Experiment(study(Tier.smoke))
     then = Experiment(study(Tier.smoke, objective="prefix_lm", model={"family": "prefix"}), begins=first)

@@ -79,8 +79,8 @@ class Experiment:
 
     Attributes:
         study: what is trained. Its seeds hold for the final runs.
-        rates: a sweep on seed 0 alone; the rate with the lowest held-out loss is the combination's own. A best rate
-            at the sweep's edge is reported. None: the study's own rate.
+        rates: a sweep on seed 0 alone; the lowest rate within `plan.MARGIN` of the lowest held-out loss is the
+            combination's own, and called its best. One at the sweep's edge is reported. None: the study's own rate.
         begins: each run begins with the weights of the run of this experiment that has its seed; of one combination.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 from assay.claims.base import Claim, Experiment, Formula, Measured, Picture, Question, Table, Tier, Words
 from assay.claims.filling import filled
 from assay.claims.lab import NEVER, Cell, Lab
-from assay.claims.standard import STEPS, study
+from assay.claims.standard import FEW, STEPS, study
 from assay.spec.objective import READERS
 from assay.stats import Interval, Threshold, Verdict, mean_interval
 
@@ -27,7 +27,7 @@ def runs(tier: Tier) -> Mapping[str, Experiment]:
     """One prefix decoder under both objectives, at three lengths of training."""
     steps = tuple(max(round(share * STEPS[tier]), 2) for share in SHARES)
     vary = {"objective": (LM, DENOISING), "train.steps": steps}
-    return {"lengths": Experiment(study(tier, model={"family": "prefix"}, vary=vary))}
+    return {"lengths": Experiment(study(tier, model={"family": "prefix"}, vary=vary, seeds=FEW[tier]))}
 
 
 def settings(kind: str) -> int:

@@ -42,6 +42,9 @@ __all__ = [
     "standard_model",
 ]
 
+CURVE = 5
+"""Evaluations along a run of the causal and the prefix decoder, whose curves are compared."""
+
 NAMES = {
     "causal": "causal decoder, causal LM",
     "prefix": "prefix decoder, prefix LM",
@@ -82,10 +85,11 @@ def experiments(tier: Tier, *names: str) -> Mapping[str, Experiment]:
 
 def _study(tier: Tier, name: str) -> StudySpec:
     train = {"budget": budget(tier)}
-    if name == "causal":
-        return study(tier)
-    if name == "prefix":
-        return study(tier, model={"family": "prefix"}, train=train)
+    if name in ("causal", "prefix"):  # one of them by steps, so that it is the standard run but for its curve
+        curve = {"evaluations": CURVE}
+        if name == "causal":
+            return study(tier, train=curve)
+        return study(tier, model={"family": "prefix"}, train=train | curve)
     if name == "masked":
         return study(tier, objective="prefix_lm", train=train)
     return study(tier, train=train).with_(model=equal_partner(tier, name).spec.to_dict())

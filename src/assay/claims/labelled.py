@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from assay.claims.base import Experiment, Tier
 from assay.claims.lab import Lab
-from assay.claims.standard import study
+from assay.claims.standard import FEW, study
 from assay.evaluation.tasks import Three
 from assay.training.tuning_spec import TuneSpec
 
@@ -19,7 +19,7 @@ RATES = {Tier.smoke: (2e-3,), Tier.quick: (1e-3, 4e-3), Tier.full: (3e-4, 1e-3, 
 
 def pretraining(tier: Tier) -> Experiment:
     """The standard decoder on the text of topics, without labels."""
-    described = study(tier).with_(**{"data.source": f"made:topics:items={SENTENCES[tier]}"})
+    described = study(tier, seeds=FEW[tier]).with_(**{"data.source": f"made:topics:items={SENTENCES[tier]}"})
     return Experiment(described.with_(vary={}))
 
 

@@ -9,7 +9,13 @@ from assay.claims.base import Experiment
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import InitFrom, RunSpec
 
-__all__ = ["all_runs", "best", "combinations", "final_runs", "next_runs", "sweeps"]
+__all__ = ["MARGIN", "all_runs", "best", "combinations", "final_runs", "next_runs", "sweeps"]
+
+MARGIN = 0.02
+"""Bits per byte by which a higher rate must be better, on the sweep's one seed, to be preferred to a lower one.
+
+At the highest rate that trains one seed, others may spike: a gain that other seeds would not show is not worth that.
+"""
 
 
 def next_runs(experiment: Experiment, folder: StudyFolder) -> list[RunSpec]:
@@ -52,8 +58,9 @@ def sweeps(experiment: Experiment, folder: StudyFolder) -> list[dict[float, floa
 
 
 def best(sweep: Mapping[float, float]) -> float:
-    """The rate with the lowest loss; the lowest rate where every one diverged."""
-    return min(sweep, key=lambda rate: (sweep[rate], rate))
+    """The lowest rate whose loss is within `MARGIN` of the lowest loss; the lowest rate where every one diverged."""
+    least = min(sweep.values())
+    return min(rate for rate, loss in sweep.items() if loss <= least + MARGIN)
 
 
 def combinations(runs: Sequence[RunSpec]) -> list[tuple[dict[str, str], list[RunSpec]]]:

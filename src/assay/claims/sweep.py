@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assay.claims.base import Experiment, Tier
 from assay.claims.lab import Cell, Results
-from assay.claims.standard import study
+from assay.claims.standard import FEW, study
 
 __all__ = ["AXIS", "GRID", "cells_by_rate", "swept_rates"]
 
@@ -20,7 +20,7 @@ GRID = {
 
 def swept_rates(tier: Tier) -> Experiment:
     """The standard decoder at every rate of the grid, with all seeds."""
-    return Experiment(study(tier, vary={AXIS: GRID[tier]}))
+    return Experiment(study(tier, vary={AXIS: GRID[tier]}, seeds=FEW[tier]))
 
 
 def cells_by_rate(found: Results) -> dict[float, Cell]:
