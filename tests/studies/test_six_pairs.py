@@ -76,7 +76,11 @@ def test_a_whole_study(study: SixPairs, tmp_path: Path) -> None:
     for entry in found["adaptations"]:
         assert len(entry["adapted"][0]) == len(entry["scratch"][0]) == 3
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "At equal tokens" in page and "<svg" in page and "From causal, causal LM to prefix, masked LM" in page
+    assert (
+        "At equal tokens" in page
+        and page.count("<svg") > len(found["adaptations"])
+        and "From causal, causal LM to prefix, masked LM" in page
+    )
     # An adaptation begins from the other pair's weights: before its first step it has that pair's loss.
     first, second = plan_units(study, load_text(study.data))
     folder = StudyFolder(out)
@@ -139,5 +143,5 @@ def test_tasks_count_where_all_runs_together_beat_chance(stage: str) -> None:
     # All a little above chance on few shared items may be those items' doing.
     assert counted([0.4, 0.5, 0.3, 0.45], [0.30, 0.31, 0.30, 0.31]) == ["cloze"]
     assert counted([0.4, 0.5, 0.3, 0.45], [0.40, 0.41, 0.40, 0.41]) == ["cloze", "copy"]
-    assert counted([0.2, 0.3, 0.25, 0.26], [0.25, 0.2, 0.3, 0.26]) == ["cloze", "copy"], "none: all count"
-    assert beaten([], stage, ("cloze",)) == ["cloze"]
+    assert counted([0.2, 0.3, 0.25, 0.26], [0.25, 0.2, 0.3, 0.26]) == []
+    assert beaten([], stage, ("cloze",)) == []

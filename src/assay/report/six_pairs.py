@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import UserError
+from assay.report.figure import draw
 from assay.report.format import count
 from assay.report.instrument import Section, Table, write_page
 from assay.report.lines import Line, lines
@@ -69,6 +70,15 @@ def _cell(found: dict[str, Any] | None, digits: int = 3) -> str:
 def _by_equal(data: dict[str, Any], equal: str) -> Section:
     rows = [row for row in data["rows"] if row["equal"] == equal]
     section = Section(f"At equal {'tokens' if equal == 'tokens' else 'FLOPs'}")
+    points = [
+        {"series": STAGES[stage], "x": pair_name(row["pair"]), "y": found["value"]}
+        | {end: found[end] for end in ("low", "high") if found[end] is not None}
+        for stage in data["counted"]
+        for row in rows
+        if (found := row["measures"].get(stage))
+    ]
+    shown = {"title": section.title, "rows": points, "x": "pair", "y": "accuracy", "kind": "points"}
+    section.draw(draw(shown, f"accuracy-{equal}"), "Accuracy with 95% intervals over seeds.")
     table = [
         [
             pair_name(row["pair"]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +211,8 @@ def summarise(
 
     done = [unit for unit in first if unit.folder not in failures]
     measured = {unit.folder: _measured(study, folder.run(unit.folder)) for unit in done}
-    counted = {stage: beaten(list(measured.values()), stage, tasks) for stage, tasks in _stages(study).items()}
+    runs = list(measured.values())
+    counted = {stage: beaten(runs, stage, tasks) or list(tasks) for stage, tasks in _stages(study).items()}
     for values in measured.values():
         for stage, tasks in counted.items():
             values[stage] = float(np.mean([values[f"{stage}:{task}"] for task in tasks]))
@@ -272,12 +273,12 @@ def _stages(study: SixPairs) -> dict[str, tuple[str, ...]]:
     )
 
 
-def beaten(runs: Sequence[dict[str, float]], stage: str, tasks: Sequence[str]) -> list[str]:
-    """The tasks of a stage that count: those on which all runs of all pairs together are above chance.
+def beaten(runs: Sequence[Mapping[str, float]], stage: str, tasks: Sequence[str]) -> list[str]:
+    """The tasks of a stage on which all runs of all pairs together are above chance: those that count.
 
     A task counts where the 95% interval of the mean over runs lies above chance, and the mean is above what guessing
     reaches on so many items (1.96 standard errors): runs share the items, and so their luck with them. All pairs decide
-    together, so that the choice favours none; where no task is left, all count.
+    together, so that the choice favours none.
     """
     found = []
     for task in tasks if runs else ():
@@ -286,7 +287,7 @@ def beaten(runs: Sequence[dict[str, float]], stage: str, tasks: Sequence[str]) -
         luck = 1.96 * math.sqrt(chance * (1 - chance) / items)
         if math.isfinite(gap.low) and gap.low > 0 and gap.estimate > luck:
             found.append(task)
-    return found or list(tasks)
+    return found
 
 
 def _row(pair: str, equal: str, seeds: Sequence[dict[str, float]], units: Sequence[Unit]) -> dict[str, Any]:
