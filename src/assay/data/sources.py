@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from assay.data import delivered
 from assay.data.corpus import Corpus
 from assay.errors import UserError, did_you_mean
 
@@ -34,6 +35,8 @@ def read(source: str | Path, *, text_field: str = "text") -> Corpus:
     Raises:
         UserError: missing, unreadable, empty, binary, or without the field; the message names the place.
     """
+    if (sent := delivered.find(source, text_field)) is not None:
+        return sent
     if str(source) == "stdlib":
         from assay.data.stdlib import stdlib
 
