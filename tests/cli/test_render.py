@@ -54,6 +54,22 @@ def test_table_fits_and_holds_every_combination_and_interval(rows: list[Row], wi
     assert "65.1" in text and "1.07" in text
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_that_is_tried_again_is_told_and_goes_back(clock: Clock, terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+    live = LiveProgress(console, clock=clock)
+    live({"event": "started", "run": "a", "label": "causal", "seed": 0})
+    live({"event": "progress", "run": "a", "progress": 0.8, "step": 80, "loss": 5.0})
+    live({"event": "retried", "run": "a", "reason": "the worker was killed", "step": 60, "attempt": 1, "of": 2})
+    assert console.file.getvalue().count("the worker was killed; again from step 60 (1 of 2)") == 1  # type: ignore[attr-defined]
+    (run,) = live.runs.values()
+    assert run.state == "waiting" and run.done == pytest.approx(0.6)
+    live({"event": "started", "run": "a", "label": "causal", "seed": 0})
+    clock.now = 10.0
+    live({"event": "progress", "run": "a", "progress": 0.7, "step": 70, "loss": 5.0})
+    assert live._left(run, clock.now) == pytest.approx(30.0), "the pace of this attempt alone"
+
+
 def test_table_names_failures_and_what_is_unfinished() -> None:
     rows = grid()
     rows[0].failures = [{"seed": 3, "run": "ab", "reason": "loss is NaN", "step": 4}]

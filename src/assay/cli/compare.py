@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.main import examples
+from assay.cli.where import On, Retries
 from assay.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ EXAMPLES = examples(
     "assay compare study.toml --out results",
     "# after Ctrl-C, or to add seeds",
     "assay compare --out results --resume --seeds 5",
+    "# on a Ray cluster, eight runs at a time",
+    "assay compare --on ray://head:10001 --workers 8",
 )
 
 
@@ -78,6 +81,8 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", show_default=False, help="Runs at a time. Default: as cores.")
     ] = None,
+    on: On = None,
+    retries: Retries = 2,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", show_default=False, help="Folder of report and runs. Default: compare-HASH."),
@@ -110,7 +115,9 @@ def run(
     from assay.studies.compare import compare
 
     with LiveProgress() as view:
-        done = compare(wanted, out=folder, resume=resume, workers=workers, progress=forward(view))
+        done = compare(
+            wanted, out=folder, resume=resume, workers=workers, on=on, retries=retries, progress=forward(view)
+        )
     show_results(folder, done.report)
     if done.failures:
         raise typer.Exit(1)

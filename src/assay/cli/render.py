@@ -142,6 +142,7 @@ class LiveProgress:
             view({"event": "progress", "run": "1a2b", "progress": 0.4, "step": 12, "loss": 5.1})
             view({"event": "finished", "run": "1a2b", "bits_per_byte": 2.31})
             view({"event": "failed", "run": "1a2b", "reason": "loss is NaN at step 12"})
+            view({"event": "retried", "run": "1a2b", "reason": "killed", "step": 8, "attempt": 1, "of": 2})
 
     `progress` events may hold a row of metrics under "row" instead. Fields: `progress` (share done, 0 to 1), `step`,
     `steps`, `loss`, `tokens_per_second`, `bits_per_byte`, `seconds_left`; all may be missing. A `reused` event is a
@@ -196,7 +197,7 @@ class LiveProgress:
         key = str(event.get("run", event.get("label", "")))
         now, kind = self._clock(), event.get("event")
         run = self.runs.setdefault(key, _Run(clean(event.get("label", key)), int(event.get("seed", 0))))
-        run.step = int(event.get("step", run.step) or 0)
+        before, run.step = run.step, int(event.get("step", run.step) or 0)
         run.steps = int(event.get("steps", run.steps) or 0)
         if run.steps and "progress" not in event:
             run.done = max(run.done, run.step / run.steps)
@@ -222,12 +223,17 @@ class LiveProgress:
                 else f"finished in {_clock(now - (now if run.began is None else run.began))}"
             )
             self._say(run, word + (f", {run.bits:.3f} bits per byte" if run.bits is not None else ""))
+        elif kind == "retried":
+            from assay.cli.where import retried
+
+            run.state, run.speed, run.done = "waiting", None, run.done * run.step / max(before, run.step, 1)
+            self._say(run, clean(retried(event)), always=True)
         elif kind == "failed":
             run.state, run.reason = "failed", clean(event.get("reason", "unknown reason"))
             self._say(run, f"failed: {run.reason}")
 
-    def _say(self, run: _Run, words: str) -> None:
-        if not self.console.is_terminal:
+    def _say(self, run: _Run, words: str, *, always: bool = False) -> None:
+        if always or not self.console.is_terminal:
             self.console.print(Text(f"{run.label} seed {run.seed}: {words}"), soft_wrap=True)
 
     def _numbers(self, run: _Run, now: float) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import RunSpec, StudySpec, Value
-from assay.studies.runner import Outcome, Progress, in_turns, run_all
+from assay.studies.places import open_place
+from assay.studies.runner import RETRIES, Outcome, Progress, in_turns, run_all
 
 if TYPE_CHECKING:
     import polars
@@ -198,6 +199,8 @@ def compare(
     budget: float | None = None,
     resume: bool = False,
     workers: int | None = None,
+    on: str | None = None,
+    retries: int = RETRIES,
     progress: Progress | None = None,
     command: str | None = None,
     **train: Any,
@@ -214,6 +217,8 @@ def compare(
         data, vary, seeds, budget, **train: changes to the study; see `describe`.
         resume: go on with the study in `out`.
         workers: parallel workers; None: as many as cores.
+        on: where they run; None: this machine; "ray", "ray://HOST:PORT": see `studies.places.open_place`.
+        retries: times that a run whose worker died is tried again.
         progress: called with events; see `studies.runner.Progress`.
         command: recorded as what does this again; None: this process's own.
 
@@ -221,7 +226,7 @@ def compare(
         The study, its results and report written. Look at `.failures`: failed runs do not raise.
 
     Raises:
-        UserError: something given is wrong, no run finished, or the disk is full.
+        UserError: something given is wrong, no run finished, the disk is full, or a cluster is gone.
         KeyboardInterrupt: on Ctrl-C, after checkpoints, with how to go on.
     """
     from assay.report.compare import write_report
@@ -237,10 +242,13 @@ def compare(
         study = folder.path / "study.toml"
     spec = describe(study, data=data, vary=vary, seeds=seeds, budget=budget, **train)
     runs = in_turns(spec.runs())
-    prepare(runs, folder)
-    folder.write_study(spec.to_toml())
     command = command or command_line()
-    outcomes = run_all(runs, folder, workers=workers, progress=progress, command=command)
+    with open_place(on, workers=workers) as place:
+        prepare(runs, folder)
+        folder.write_study(spec.to_toml())
+        outcomes = run_all(
+            runs, folder, workers=workers, retries=retries, place=place, progress=progress, command=command
+        )
     write_results(folder.path)
     write_report(folder.path)
     return Study(folder, outcomes)

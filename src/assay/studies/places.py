@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from assay.errors import UserError
 from assay.spec.data import DataSpec
 from assay.studies.processes import Nursery
 
-__all__ = ["Here", "Place", "Task", "Worker", "default_workers"]
+__all__ = ["Here", "Place", "Task", "Worker", "default_workers", "open_place"]
 
 
 @dataclass(frozen=True)
@@ -115,3 +116,24 @@ def default_workers() -> int:
 
     machine = hardware()
     return 1 if machine["accelerators"] else int(machine["cores"] or 1)
+
+
+def open_place(on: str | None = None, *, workers: int | None = None, modules: Sequence[str] = ()) -> Place:
+    """A place by its name.
+
+    Args:
+        on: None: this machine; "ray": Ray, started on this machine or where RAY_ADDRESS says; "ray://HOST:PORT": a
+            cluster.
+        workers: at a time, where that decides how much is started.
+        modules: what workers need in memory beside a run's own.
+
+    Raises:
+        UserError: no such place, or it cannot be reached.
+    """
+    if on is None:
+        return Here(modules)
+    if on != "ray" and not on.startswith("ray://"):
+        raise UserError(f"--on {on}: no such place.", "Write --on ray, or --on ray://HOST:10001")
+    from assay.studies.ray_place import RayPlace
+
+    return RayPlace(on, workers=workers, modules=modules)

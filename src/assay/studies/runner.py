@@ -7,7 +7,6 @@ a checkpoint; finished runs stay usable. Where the workers are (`places`) makes 
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -284,19 +283,19 @@ class _Runner:
     def _stop_all(self) -> None:
         """Ask every worker for a checkpoint, wait for it, and end those that take too long."""
         for one in self.busy:
-            with suppress(ProcessLookupError):
+            with suppress(Exception):  # it is gone, or its machine is
                 one.process.terminate()
         deadline = time.monotonic() + PATIENCE
         try:
             for one in self.busy:
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(Exception):
                     one.process.wait(max(deadline - time.monotonic(), 0))
         finally:  # a second Ctrl-C does not wait
             for one in self.busy:
-                if one.process.poll() is None:
-                    one.process.kill()
                 with suppress(Exception):
-                    self._ended(one, one.process.wait(), asked=True)
+                    if one.process.poll() is None:
+                        one.process.kill()
+                    self._ended(one, one.process.wait(PATIENCE), asked=True)
             self.busy.clear()
 
     def _how_to_go_on(self) -> str:
