@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from assay.errors import UserError
 from assay.runs import RunFolder, read_json, verify_files, write_json
 
-__all__ = ["load_checkpoint", "load_weights", "moments", "named_weights", "restore_moments", "save_checkpoint"]
+__all__ = [
+    "Keeper",
+    "check_names",
+    "load_checkpoint",
+    "load_weights",
+    "moments",
+    "named_weights",
+    "restore_moments",
+    "resumable",
+    "save_checkpoint",
+]
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -61,17 +71,48 @@ def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.
     Raises:
         UserError: the checkpoint is damaged or of another model.
     """
-    steps = folder.checkpoint_steps()
-    if not steps:
+    path = resumable(folder)
+    if path is None:
         return None
-    path = folder.checkpoint(steps[-1])
     verify_files(path)
     state = read_json(path / STATE)
-    if not (path / OPTIMIZER).is_file():
-        return None
     load_weights(path, model)
     restore_moments(model, optimizer, _read(path / OPTIMIZER))
     return dict(state)
+
+
+def resumable(folder: RunFolder) -> Path | None:
+    """The newest checkpoint, where a run can go on from it; None: there is none, or the run has ended with it."""
+    steps = folder.checkpoint_steps()
+    path = folder.checkpoint(steps[-1]) if steps else None
+    return path if path is not None and (path / OPTIMIZER).is_file() else None
+
+
+class Keeper:
+    """Writes and reads the checkpoints of a run in one process; `parallel.checkpoint.TeamKeeper` is that of several.
+
+    Args:
+        folder: of the run.
+        model, optimizer: whose state it is.
+    """
+
+    failed = False
+    """Whether a write under way has come to nothing: here none outlasts `save`."""
+
+    def __init__(self, folder: RunFolder, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """See the class."""
+        self.folder, self.model, self.optimizer = folder, model, optimizer
+
+    def load(self) -> dict[str, Any] | None:
+        """See `load_checkpoint`."""
+        return load_checkpoint(self.folder, self.model, self.optimizer)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """See `save_checkpoint`."""
+        save_checkpoint(self.folder, step, self.model, self.optimizer, state)
+
+    def wait(self) -> None:
+        """Until what `save` began is written: it is."""
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -83,15 +124,28 @@ def load_weights(path: Path, model: nn.Module) -> None:
     file = path / MODEL
     verify_files(path, [MODEL])
     found, wanted = _read(file), named_weights(model)
-    wrong = sorted(set(found) ^ set(wanted)) or [n for n in wanted if wanted[n].shape != found[n].shape]
+    check_names(file, *({name: tuple(t.shape) for name, t in side.items()} for side in (found, wanted)))
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(found[name])
+
+
+def check_names(file: Path, found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+    """Refuse the weights of another model.
+
+    Args:
+        file: for the message.
+        found, wanted: shapes by name.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    wrong = sorted(set(found) ^ set(wanted)) or [name for name in wanted if wanted[name] != found[name]]
     if wrong:
         raise UserError(
             f"{file}: holds another model than spec.json describes (first difference: {wrong[0]}).",
             "Give the folder of the run that wrote it, or delete the checkpoint.",
         )
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(found[name])
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

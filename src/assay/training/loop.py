@@ -5,37 +5,39 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from assay.data.bad_batches import bad_batch_file, save_bad_batch
 from assay.data.batch import Batch
 from assay.data.loader import Loader
-from assay.evaluation.continuation import Continuation, continuation
-from assay.evaluation.masked import Masked, masked
+from assay.evaluation.continuation import Continuation
+from assay.evaluation.masked import Masked
 from assay.nn import build
 from assay.nn.compiling import compile_blocks
 from assay.nn.kernels.native import keep_memory
 from assay.nn.transformer import Transformer
 from assay.runs import RunFolder
-from assay.spec.axes import Family
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount, FlopMeter
-from assay.training.checkpoint import OPTIMIZER, load_checkpoint, save_checkpoint
+from assay.training.checkpoint import OPTIMIZER, Keeper, resumable
+from assay.training.heldout import HeldOut
 from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.optimizer import adamw
+from assay.training.parallel.layout import plan_layout
+from assay.training.parallel.stopping import StopSignals, telling_of_lost_ranks
+from assay.training.parallel.world import World
 from assay.training.policy import Policy
 from assay.training.record import Counters, begin, result
 from assay.training.row_losses import row_losses
 from assay.training.schedule import factor, warmup_share
 from assay.training.setup import (
     check,
-    curve_windows,
     default_dtype,
     first_count,
     make_loader,
-    masked_rows,
     pick_device,
     wants_compiling,
 )
@@ -43,6 +45,10 @@ from assay.training.signals import Interrupt
 from assay.training.start import check_tokens, fill_weights, text_of
 from assay.training.step import StepResult, gradients, micro_batches, precision, seed_dropout, take_step
 from assay.training.text import Text, resolve
+
+if TYPE_CHECKING:
+    from assay.training.parallel.checkpoint import TeamKeeper
+    from assay.training.parallel.team import Team
 
 __all__ = ["Diverged", "Training", "train_run"]
 
@@ -63,8 +69,9 @@ def train_run(
     text: Text | None = None,
     command: str | None = None,
     device: str | None = None,
+    world: World | None = None,
 ) -> dict[str, Any]:
-    """Do one run, or what is left of it, in this process.
+    """Do one run, or what is left of it, in this process, or in several that all call this.
 
     A run that is done is not done again; an unfinished one goes on from its checkpoint, to the same weights, bit
     for bit, that it would have had without the break (on the same machine).
@@ -77,6 +84,8 @@ def train_run(
         text: the data, where the caller has it; None: it is read.
         command: the command that does this run again; None: this process's.
         device: "cpu", "cuda" ...; None: an accelerator where there is one.
+        world: the ranks that share the run (`World.join()`); None: this process alone. Only rank 0 writes metrics and
+            calls `progress`; all return the same.
 
     Returns:
         What the file DONE holds, with "status": "done", "stopped" (a checkpoint waits) or "diverged" (with
@@ -84,17 +93,23 @@ def train_run(
 
     Raises:
         UserError: the run is impossible (data, lengths, budget), or the disk is full; what was written stays.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint; a second one does not wait for it.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint; a second one does not wait for it. With
+            ranks on every one, whichever was told, and all wait.
+        RankLost: another rank has ended, or does not answer.
     """
-    if folder.done:
-        return {**folder.result, "status": "done"}
-    text = text or text_of(run)
-    with Interrupt() as interrupt, torch.random.fork_rng(devices=[]):
-        training = Training(run, folder, text, device or pick_device(), progress or (lambda row: None), command)
+    world = world or World()
+    signals = StopSignals() if world.size > 1 else Interrupt()
+    with telling_of_lost_ranks(folder, world), signals as interrupt, torch.random.fork_rng(devices=[]):
+        done = world.lead(lambda: folder.result if folder.done else None)
+        if done is not None:
+            return {**done, "status": "done"}
+        text = text or world.in_turn(lambda: text_of(run))
+        watch = progress or (lambda row: None)
+        training = Training(run, folder, text, device or world.device or pick_device(), watch, command, world)
         asked = stop or (lambda: False)
         outcome = training.go(lambda: interrupt.happened or asked())
         folder.close()
-        if interrupt.happened and outcome["status"] == "stopped":
+        if outcome["status"] == "stopped" and world.any(interrupt.happened):
             raise interrupt.error(
                 f"stopped at step {training.at.step}; {folder.path} holds a checkpoint. The same command with "
                 "--resume goes on from there."
@@ -106,38 +121,70 @@ class Training:
     """A run under way. `go` does it; the parts are apart so that each reads by itself."""
 
     def __init__(
-        self, run: RunSpec, folder: RunFolder, text: Text, device: str, progress: Progress, command: str | None
+        self,
+        run: RunSpec,
+        folder: RunFolder,
+        text: Text,
+        device: str,
+        progress: Progress,
+        command: str | None,
+        world: World | None = None,
     ) -> None:
         """Check everything that can be checked, then build or restore. See `train_run`."""
-        self.run = resolve(run)
+        self.run, self.world = resolve(run), world or World()
         self.folder, self.text, self.device, self.progress = folder, text, device, progress
+        self.layout = plan_layout(run.train, self.world.launch)
+        self.world.same("data", text.facts)
         check_tokens(self.run, text)
-        self.loader: Loader = make_loader(self.run, text)
+        self.loader: Loader = make_loader(self.run, text, rank=self.world.rank, ranks=self.world.size)
         self.meter = FlopMeter(self.run.model)
-        self.encoder = self.run.model.family is Family.encoder
-        self.windows = [] if self.encoder else curve_windows(text)
-        self.hidden = masked_rows(self.run, text, self.loader) if self.encoder else []
-        first = first_count(self.loader, self.meter)
-        self.total = check(self.run, text, self.windows, first)
+        self.held = HeldOut(self.run, text, self.loader)
+        first = self.world.total(first_count(self.loader, self.meter))
+        self.total = check(self.run, text, self.held.windows, first)
         self.warmup = warmup_share(run.train.schedule, self._share(first))
-        begin(folder, run.hash, self.run, text, command)
+        self.world.lead(lambda: begin(folder, run.hash, self.run, text, command))
         self.dtype = run.train.dtype or default_dtype(device)
         if not device.startswith("cuda"):
             keep_memory()
-        self.model: Transformer = build(self.run.model, seed=run.seed, device=device)
+        events = self._build(fresh=self.world.lead(lambda: resumable(folder) is None))
+        state = self.keeper.load()
+        self.at = Counters(**state) if state else Counters()
+        self.policy = Policy(run.train.on_bad_loss, self.at.recent)
+        self.world.lead(lambda: folder.truncate_metrics(self.at.step if state else -1))
+        for event in events:
+            self._event(event)
+        self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
+        self._compile()
+
+    def _build(self, *, fresh: bool) -> list[dict[str, Any]]:
+        """Model, optimizer and what keeps them, spread over the ranks where there are several.
+
+        Args:
+            fresh: there is no checkpoint, so weights that the run begins from are filled in.
+
+        Returns:
+            What there is to tell of it.
+        """
+        run, events = self.run, []
+        self.model: Transformer = build(run.model, seed=run.seed, device=self.device)
         self.model.train()
         for stack in (self.model.encoder, self.model.decoder):
             if stack is not None:
                 stack.checkpointing = run.train.checkpointing
-        self.optimizer = adamw(self.model, run.train.optimizer)
-        state = load_checkpoint(folder, self.model, self.optimizer)
-        self.at = Counters(**state) if state else Counters()
-        self.policy = Policy(run.train.on_bad_loss, self.at.recent)
-        folder.truncate_metrics(self.at.step if state else -1)
-        if run.init is not None and not state:
-            self._event({"event": "init", **fill_weights(self.run, self.model)})
-        self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
-        self._compile()
+        if run.init is not None and fresh:
+            events.append({"event": "init", **fill_weights(run, self.model)})
+        self.team: Team | None = None
+        if self.world.size == 1:
+            self.optimizer = adamw(self.model, run.train.optimizer)
+            self.keeper: Keeper | TeamKeeper = Keeper(self.folder, self.model, self.optimizer)
+            return events
+        from assay.training.parallel.checkpoint import TeamKeeper
+        from assay.training.parallel.team import Team
+
+        self.team = Team(self.model, self.layout, self.world, dtype=self.dtype)
+        self.optimizer = adamw(self.team.shards, run.train.optimizer)
+        self.keeper = TeamKeeper(self.folder, self.team, self.optimizer)
+        return [*events, {"event": "ranks", **self.layout.plain()}]
 
     def go(self, stop: Stop) -> dict[str, Any]:
         """Train to the end, or until `stop`."""
@@ -154,17 +201,26 @@ class Training:
             last = done >= 1
             if last or _crossed(before, done, train.evaluations):
                 self._evaluate()
-            stopping = not last and stop()
+            # Any rank may be told to stop, or find that the checkpoint under way cannot be written: all hear of it.
+            stopping, failed = self.world.sums(float(not last and stop()), float(self.keeper.failed))
+            if failed:
+                self.keeper.wait()
             if last or stopping or _crossed(before, done, train.checkpoints):
-                save_checkpoint(self.folder, self.at.step, self.model, self.optimizer, self.at.plain())
+                self.keeper.save(self.at.step, self.at.plain())
             if stopping:
+                self.keeper.wait()
                 self._event({"event": "stopped"})
                 return {"status": "stopped", "step": self.at.step}
+        self.keeper.wait()
+        return {**self.world.lead(self._finish), "status": "done"}
+
+    def _finish(self) -> dict[str, Any]:
+        """Write what came out."""
         outcome = result(self.run, self.at, self.folder.metrics())
         self.folder.mark_done(outcome)
         # Nothing continues a finished run: the moments have done their work and are two thirds of the bytes.
         (self.folder.checkpoint(self.at.step) / OPTIMIZER).unlink(missing_ok=True)
-        return {**outcome, "status": "done"}
+        return outcome
 
     def _share(self, count: BatchCount) -> float:
         """The share of the run that a batch takes."""
@@ -183,12 +239,12 @@ class Training:
         began = time.perf_counter()
         at, train = self.at, self.run.train
         batch = self.loader.batch(at.epoch, at.place)
-        count = self.meter.count(batch)
+        count = self.world.total(self.meter.count(batch))
         at.add(count)
         at.epoch, at.place = batch.epoch, batch.step + 1
         at.progress = at.step / train.steps if train.steps else at.flops / (train.budget or math.inf)
         rate = train.optimizer.learning_rate * factor(train.schedule, at.progress, self.warmup, self._since_warmup())
-        seed_dropout(self.run.seed, at.step)
+        seed_dropout(self.run.seed, at.step, self.world.rank)
         found = take_step(
             self.model,
             self.optimizer,
@@ -201,6 +257,7 @@ class Training:
             dtype=self.dtype,
             equal_layers=train.optimizer.equal_layers,
             allowed=self.policy.allows,
+            team=self.team,
         )
         took = time.perf_counter() - began
         at.seconds += took
@@ -232,16 +289,22 @@ class Training:
             Diverged: the policy, or the number of batches left out, says so.
         """
         at, policy = self.at, self.run.train.on_bad_loss
+        loader = self.loader
+        if self.team is not None:  # what is looked at is the whole batch; all ranks make it, and as many passes
+            loader = make_loader(self.run, self.text)
+            batch = loader.batch(batch.epoch, batch.step)
+        with nullcontext() if self.team is None else self.team.gathering():
+            losses = row_losses(self.model, batch, self.dtype)
         facts = {
             "step": at.step,
             "seed": self.run.seed,
             "reason": reason,
             "loss": found.loss,
             "grad_norm": found.grad_norm,
-            "row_losses": row_losses(self.model, batch, self.dtype),
-            "pieces": self.loader.pieces_of(batch.epoch, batch.step),
+            "row_losses": losses,
+            "pieces": loader.pieces_of(batch.epoch, batch.step),
         }
-        save_bad_batch(self.folder, batch, facts)
+        self.world.lead(lambda: save_bad_batch(self.folder, batch, facts))
         if not self.policy.skips(at.skipped):
             before = f"; {at.skipped} batches had been left out before" if at.skipped else ""
             raise Diverged(f"diverged at step {at.step}: {reason}{before}")
@@ -252,12 +315,7 @@ class Training:
 
     def _evaluate(self) -> Continuation | Masked:
         began = time.perf_counter()
-        exact = precision(self.dtype, self.device)
-        found: Continuation | Masked
-        if self.encoder:
-            found = masked(self.model, self.hidden, precision=exact)
-        else:
-            found = continuation(self.model, self.windows, self.text.tokenizer.vocabulary, precision=exact)
+        found = self.held.measure(self.model, precision(self.dtype, self.device), self.team)
         at = self.at
         row = {
             "kind": "eval",
@@ -275,17 +333,16 @@ class Training:
 
     def _since_warmup(self) -> list[float]:
         """Held-out losses from the end of the warmup on, for the schedule that follows them."""
-        name = "masked_nats_per_token" if self.encoder else "bits_per_byte"
-        return [row[name] for row in self.heldout if row["progress"] >= self.warmup]
+        return [row[self.held.measure_name] for row in self.heldout if row["progress"] >= self.warmup]
 
     def _compile(self) -> None:
         """Compile where it is wanted and works, and measure memory by a pass whose gradients are thrown away."""
         began = time.perf_counter()
         if not self.at.compiled:
             wanted = wants_compiling(self.run.train, self.total, self.device)
-            self.at.compiled = str(wanted) if wanted is not True else (compile_blocks(self.model) or "yes")
+            self.at.compiled = str(wanted) if wanted is not True else (self._compile_blocks() or "yes")
         elif self.at.compiled == "yes":
-            compile_blocks(self.model)
+            self._compile_blocks()
         if self.at.compiled == "yes":
             try:
                 self._trial()
@@ -293,32 +350,39 @@ class Training:
                 self.at.compiled = f"compiling failed: {_first_line(error)}"
                 for module in self.model.modules():
                     module._compiled_call_impl = None  # what Module.compile sets
+                if self.team is not None:
+                    self.team.eager()
                 self._event({"event": "eager", "reason": self.at.compiled})
         if not self.at.peak_bytes:
-            parameters = list(self.model.parameters())
+            parameters = list((self.model if self.team is None else self.team.shards).parameters())
             moments = optimizer_bytes(parameters)
             held = moments if self.device.startswith("cuda") else moments + tensor_bytes(parameters)
             self.at.peak_bytes = peak_bytes(self._trial, held=held, device=self.device) or 0
         self.at.setup_seconds += time.perf_counter() - began
 
+    def _compile_blocks(self) -> str | None:
+        return compile_blocks(self.model) if self.team is None else self.team.compile()
+
     def _trial(self) -> None:
         """Forward and backward of the first batch's first part; leaves no trace in the run."""
         batch = next(micro_batches(self.loader.batch(0, 0), self.run.train.accumulation))
         train = self.run.train
-        gradients(self.model, batch, weight=1.0, parts=1, z_loss=train.z_loss, dtype=self.dtype)
+        gradients(self.model, batch, weight=1.0, parts=1, z_loss=train.z_loss, dtype=self.dtype, team=self.team)
         self.optimizer.zero_grad(set_to_none=True)
 
     def _diverged(self, reason: str) -> dict[str, Any]:
         self._event({"event": "diverged", "reason": reason})
-        self.folder.mark_failed(reason)
+        self.keeper.wait()
+        self.world.lead(lambda: self.folder.mark_failed(reason))
         return {"status": "diverged", "failed": reason, "steps": self.at.step}
 
     def _event(self, fields: dict[str, Any]) -> None:
         self._row({"kind": "event", "step": self.at.step, **fields})
 
     def _row(self, row: dict[str, Any]) -> None:
-        self.folder.append_metrics(row)
-        self.progress(row)
+        if self.world.leads:
+            self.folder.append_metrics(row)
+            self.progress(row)
 
 
 def _first_line(error: Exception) -> str:

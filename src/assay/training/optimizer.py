@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from assay.nn.kernels.adamw import adamw_step, norm_of, why_not
 from assay.spec.training import OptimizerSpec
 
-__all__ = ["AdamW", "adamw", "clipped_step", "decay_groups", "decays", "trained"]
+__all__ = ["AdamW", "adamw", "clipped_step", "decay_groups", "decays", "global_norm", "trained"]
 
 
 def decays(parameter: Tensor) -> bool:
@@ -93,17 +93,32 @@ def trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def global_norm(gradients: Sequence[Tensor]) -> float:
+    """The Euclidean norm of all of them together."""
+    native = bool(gradients) and why_not(gradients) is None
+    return norm_of(gradients) if native else float(nn.utils.get_total_norm(gradients, foreach=True))
+
+
 def clipped_step(
-    optimizer: torch.optim.Optimizer, most: float, allowed: Callable[[float], bool] = math.isfinite
+    optimizer: torch.optim.Optimizer,
+    most: float,
+    allowed: Callable[[float], bool] = math.isfinite,
+    *,
+    norm_by: Callable[[Sequence[Tensor]], float] = global_norm,
 ) -> float:
     """An optimizer's step with all gradients scaled together so that their global norm is at most `most` (0: as is).
+
+    Args:
+        optimizer: whose parameters have gradients.
+        most: the largest norm.
+        allowed: whether a step with a norm may be applied.
+        norm_by: from the gradients here to the norm of all, where other ranks hold the rest.
 
     Returns:
         The norm before. Where it is not finite, or not `allowed`, nothing is applied.
     """
     gradients = [p.grad for p in trained(optimizer) if p.grad is not None]
-    native = bool(gradients) and why_not(gradients) is None
-    norm = norm_of(gradients) if native else float(nn.utils.get_total_norm(gradients, foreach=True))
+    norm = norm_by(gradients)
     if not (math.isfinite(norm) and allowed(norm)):
         return norm
     factor = min(most / (norm + 1e-6), 1.0) if most > 0 else 1.0

@@ -41,8 +41,8 @@ COMPILE_FROM = 2e13
 """Training FLOPs from which compiling earns back on a CPU what it costs: half a minute on one thread."""
 
 
-def make_loader(run: RunSpec, text: Text) -> Loader:
-    """The batches of a run.
+def make_loader(run: RunSpec, text: Text, *, rank: int = 0, ranks: int = 1) -> Loader:
+    """The batches of a run, or one rank's rows of each.
 
     Raises:
         UserError: the objective is not for this family, or nothing fits the lengths.
@@ -57,6 +57,8 @@ def make_loader(run: RunSpec, text: Text) -> Loader:
         length=run.train.length,
         decoder_length=run.train.decoder_length,
         seed=run.seed,
+        rank=rank,
+        ranks=ranks,
     )
 
 

@@ -7,7 +7,8 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -16,8 +17,11 @@ from assay.nn.batch import to_tensors
 from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
 from assay.spec.masks import Mask, MaskFacts
-from assay.training.optimizer import clipped_step
+from assay.training.optimizer import clipped_step, global_norm
 from assay.training.rescale import equalise_layers
+
+if TYPE_CHECKING:
+    from assay.training.parallel.team import Team
 
 __all__ = ["StepResult", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
 
@@ -60,13 +64,26 @@ def precision(dtype: str, device: str) -> AbstractContextManager[Any]:
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Set torch's generators for a step from (seed, step) alone, so that a resumed run drops the same."""
-    digest = hashlib.sha256(f"dropout {seed} {step}".encode()).digest()
+def seed_dropout(seed: int, step: int, rank: int = 0) -> None:
+    """Set torch's generators for a step from (seed, step, rank) alone, so that a resumed run drops the same.
+
+    Ranks draw apart, since each has rows of its own. So the same run on the same number of ranks drops the same, and
+    on another number it drops others: all else (first weights, order of the data) does not depend on the ranks.
+    """
+    digest = hashlib.sha256(f"dropout {seed} {step}{f' {rank}' if rank else ''}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-def gradients(model: Transformer, batch: Batch, *, weight: float, parts: int, z_loss: float, dtype: str) -> float:
+def gradients(
+    model: Transformer,
+    batch: Batch,
+    *,
+    weight: float,
+    parts: int,
+    z_loss: float,
+    dtype: str,
+    team: Team | None = None,
+) -> float:
     """Add the gradients of a batch's mean loss to the model's, computed in parts.
 
     Every part's loss is divided by the weight of the whole step, not of the part: targets count alike however
@@ -79,18 +96,27 @@ def gradients(model: Transformer, batch: Batch, *, weight: float, parts: int, z_
         parts: how many passes.
         z_loss: weight of log^2 Z.
         dtype: "float32" or "bfloat16".
+        team: the ranks that share the step; `batch` is then this rank's rows, and `weight` still that of all.
 
     Returns:
-        The loss: sum over the batch's targets of weight x nats, over `weight`.
+        The loss: sum over the batch's targets of weight x nats, over `weight`; over all ranks' batches.
     """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
-    for part in micro_batches(batch, parts):
-        with precision(dtype, str(device)):
-            loss = loss_sum(model, to_tensors(part, device), z_loss=z_loss).total / weight
-        loss.backward()
+    for number, part in enumerate(micro_batches(batch, parts), 1):
+        tensors = to_tensors(part, device)
+        with nullcontext() if team is None else team.part(last=number == parts):
+            with precision(dtype, str(device)):
+                if team is None:
+                    loss = loss_sum(model, tensors, z_loss=z_loss).total / weight
+                else:
+                    loss = team.loss_sum(tensors, z_loss) / weight
+            loss.backward()
         total += loss.detach()
-    return float(total)
+    if team is None:
+        return float(total)
+    team.collect()
+    return team.world.sums(float(total))[0]
 
 
 def take_step(
@@ -106,22 +132,23 @@ def take_step(
     dtype: str,
     equal_layers: bool = False,
     allowed: Callable[[float, float], bool] | None = None,
+    team: Team | None = None,
 ) -> StepResult:
     """Gradients, clipping to the norm `most`, and the optimizer's step at `learning_rate`.
 
     `equal_layers`: scale the gradient of every layer to the same norm first (`rescale.equalise_layers`).
+    `team`: the ranks that share the step, each with its rows of the batch; all see the same loss and norm.
 
     Nothing is applied where the loss or a gradient is not finite; the result says so (its norm is NaN where the loss
     is not finite). Neither is it where `allowed(loss, norm)` says no.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype)
+    loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype, team=team)
     if equal_layers:
         equalise_layers(model)
     if not math.isfinite(loss):
         return StepResult(loss, math.nan)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    if allowed is None:
-        return StepResult(loss, clipped_step(optimizer, most))
-    return StepResult(loss, clipped_step(optimizer, most, lambda norm: allowed(loss, norm)))
+    may = math.isfinite if allowed is None else partial(allowed, loss)
+    return StepResult(loss, clipped_step(optimizer, most, may, norm_by=global_norm if team is None else team.norm))
