@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.main import examples, say
+from assay.cli.where import On, Retries
 
 if TYPE_CHECKING:
     from assay.spec.study import RunSpec
@@ -34,6 +35,8 @@ def run(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, show_default=False, help="Repeats of each run.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, show_default=False, help="Processes; one a core.")] = None,
+    on: On = None,
+    retries: Retries = 2,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The study's folder.")] = Path("six-pairs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -66,10 +69,10 @@ def run(
     began = time.monotonic()
 
     def tell(what: str, done: int, total: int) -> None:
-        left = (time.monotonic() - began) / done * (total - done)
-        say(f"{done} of {total}  {what}" + (f"  (about {duration(left)} left)" if done < total else ""))
+        left = duration((time.monotonic() - began) / done * (total - done)) if done else ""
+        say(f"{done} of {total}  {what}" + (f"  (about {left} left)" if 0 < done < total else ""))
 
-    found = six_pairs(spec, out, workers=workers, progress=tell)
+    found = six_pairs(spec, out, workers=workers, on=on, retries=retries, progress=tell)
     if as_json:
         import json
 

@@ -126,23 +126,22 @@ def run_all(
         UserError: the disk is full.
     """
     jobs = [Job(run, study.run(run.hash), reads=_begun_from(run)) for run in runs]
-    again = f"assay compare --out {study.path} --resume"
-    return run_jobs(
-        jobs, again, workers=workers, retries=retries, place=place, progress=progress, command=command
-    )  # fmt: skip
+    again = f"Go on with: assay compare --out {study.path} --resume{place.option if place else ''}"
+    settings = {"workers": workers, "retries": retries, "place": place, "progress": progress, "command": command}
+    return run_jobs(jobs, again=again, **settings)
 
 
 def run_jobs(
     jobs: Sequence[Job],
-    again: str,
     *,
+    again: str = "The same command goes on.",
     workers: int | None = None,
     retries: int = RETRIES,
     place: Place | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
-    """`run_all` for workers of any kind; `again`: the command that goes on, for the message at Ctrl-C."""
+    """`run_all` for workers of any kind; `again`: how to go on, for the message at Ctrl-C."""
     tell = progress or (lambda event: None)
     if place is not None:
         return _Runner(jobs, place, workers or place.slots, retries, tell, command, again).go()
@@ -300,10 +299,7 @@ class _Runner:
 
     def _how_to_go_on(self) -> str:
         done = sum(o.status in ("done", "reused") for o in self.outcomes)
-        return (
-            f"stopped with {done} of {len(self.outcomes)} runs finished; they stay usable. "
-            f"Go on with: {self.again}{self.place.option}"
-        )
+        return f"stopped with {done} of {len(self.outcomes)} runs finished; they stay usable. {self.again}"
 
     def _tell(self, outcome: Outcome, event: str, **fields: Any) -> None:
         self.report({"event": event, **_who(outcome), **fields})

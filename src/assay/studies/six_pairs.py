@@ -8,11 +8,9 @@ published ranks, at 4.8 and 11 billion parameters, are in `PUBLISHED`.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder, command_line, read_json, write_json
 from assay.spec.study import RunSpec
 from assay.stats import mean_interval, paired_difference
-from assay.studies.runner import default_workers
+from assay.studies.places import open_place
+from assay.studies.runner import RETRIES, Job, run_jobs
 from assay.studies.six_pairs_spec import BASE, MASKED, Equal, SixPairs
-from assay.studies.six_pairs_unit import RESULT, prepare_worker, work
+from assay.studies.six_pairs_unit import RESULT, is_complete
 from assay.training.accounting import FlopMeter
 from assay.training.setup import make_loader
 from assay.training.text import Text, load_text, resolve
@@ -32,6 +31,7 @@ from assay.training.text import Text, load_text, resolve
 __all__ = ["FILE", "PUBLISHED", "Unit", "flops_to", "load_study", "plan_units", "six_pairs", "study_file", "summarise"]
 
 FILE = "results.json"
+WORKER = "assay.studies.six_pairs_unit"
 PUBLISHED = {
     "zero": {"causal:causal_lm": 44.2, "prefix:prefix_lm": 43.5, "encoder_decoder:prefix_lm": 39.9},
     "tuned": "encoder-decoder with masked LM first, prefix decoder with masked LM next",
@@ -114,6 +114,8 @@ def six_pairs(
     out: str | Path,
     *,
     workers: int | None = None,
+    on: str | None = None,
+    retries: int = RETRIES,
     progress: Callable[[str, int, int], None] | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -123,6 +125,8 @@ def six_pairs(
         study: what is done.
         out: its folder; finished runs there are not done again.
         workers: processes of one thread each; None: as many as cores.
+        on: where they run; None: this machine; "ray", "ray://HOST:PORT": see `studies.places.open_place`.
+        retries: times that a run whose worker died is tried again.
         progress: called with what was done, how many runs are done, and how many there are.
         command: recorded as what does this again.
 
@@ -135,13 +139,14 @@ def six_pairs(
     """
     from assay.report.six_pairs import write_six_pairs
 
-    text = load_text(study.data)
-    first, second = plan_units(study, text)
-    folder = StudyFolder(out)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     command = command or command_line()
-    failures = _run_all(study, (first, second), folder, workers or default_workers(), progress, command)
+    with open_place(on, workers=workers, modules=[WORKER]) as place:
+        first, second = plan_units(study, load_text(study.data))
+        folder = StudyFolder(out)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+        settings = {"workers": workers, "retries": retries, "place": place, "command": command}
+        failures = _run_all(study, (first, second), folder, progress, **settings)
     result = summarise(study, first, second, folder, failures, command)
     write_json(folder.path / FILE, result)
     write_six_pairs(folder.path)
@@ -152,50 +157,47 @@ def _run_all(
     study: SixPairs,
     waves: tuple[list[Unit], ...],
     folder: StudyFolder,
-    workers: int,
     progress: Callable[[str, int, int], None] | None,
-    command: str,
+    **settings: Any,
 ) -> dict[str, str]:
     """Every unit in worker processes; folder: why it is not done."""
-    context = multiprocessing.get_context("spawn")
-    event = context.Event()
-    total, done = len({u.folder for wave in waves for u in wave}), 0
+    names = {unit.folder: f"{unit.name}, seed {unit.seed}" for wave in waves for unit in wave}
+    done = 0
     failures: dict[str, str] = {}
-    environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")}
-    os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker, initargs=(event,))
+
+    def tell(event: dict[str, Any]) -> None:
+        nonlocal done
+        if event["event"] not in ("finished", "reused", "failed", "retried"):
+            return
+        done += event["event"] != "retried"
+        why = f": {event['reason']}" if "reason" in event else ""
+        again = f"; again, {event['attempt']} of {event['of']}" if event["event"] == "retried" else ""
+        if progress is not None:
+            progress(names[event["run"]] + why + again, done, len(names))
+
     try:
         for wave in waves:
-            waiting: dict[Future[str | None], Unit] = {}
-            for unit in {u.folder: u for u in wave if u.start not in failures}.values():
-                path, start = folder.run(unit.folder).path, folder.run(unit.start).path if unit.start else None
-                future = pool.submit(
-                    work, study.model_dump(mode="json"), unit.run.model_dump(mode="json"), str(path),
-                    str(start) if start else None, command,
-                )  # fmt: skip
-                waiting[future] = unit
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    unit = waiting.pop(future)
-                    done += 1
-                    if (why := future.result()) is not None:
-                        failures[unit.folder] = why
-                    if progress is not None:
-                        progress(f"{unit.name}, seed {unit.seed}" + (f": {why}" if why else ""), done, total)
+            units = {unit.folder: unit for unit in wave if unit.start not in failures}
+            jobs = [_job(study, unit, folder) for unit in units.values()]
+            outcomes = run_jobs(jobs, progress=tell, **settings)
+            failures |= {outcome.folder.name: outcome.reason for outcome in outcomes if outcome.status == "failed"}
     except KeyboardInterrupt:
-        event.set()
-        pool.shutdown(wait=True, cancel_futures=True)
         raise KeyboardInterrupt(
-            f"stopped with {done} of {total} runs finished. The same command with --out {folder.path} goes on."
+            f"stopped with {done} of {len(names)} runs finished. The same command with --out {folder.path} goes on."
         ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
     return failures
+
+
+def _job(study: SixPairs, unit: Unit, folder: StudyFolder) -> Job:
+    start = folder.run(unit.start).path.absolute() if unit.start else None
+    return Job(
+        unit.run,
+        folder.run(unit.folder),
+        module=WORKER,
+        request={"study": study.model_dump(mode="json"), "start": str(start) if start else None},
+        reads=(start,) if start else (),
+        finished=partial(is_complete, study=study, begun=start is not None),
+    )
 
 
 def summarise(

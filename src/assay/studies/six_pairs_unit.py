@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 
 from assay.data.loader import Loader
 from assay.data.shards import tokenize
-from assay.errors import UserError
 from assay.evaluation.cloze import cloze_task
 from assay.evaluation.evaluate import evaluate
 from assay.evaluation.generated import continuation_task, generated_task
@@ -23,12 +22,13 @@ from assay.nn.loss import target_nats
 from assay.runs import RunFolder, read_json, write_json
 from assay.spec.study import RunSpec
 from assay.studies.six_pairs_spec import SixPairs
+from assay.studies.worker import attend, leave
 from assay.training.checkpoint import load_weights
 from assay.training.loop import Training
 from assay.training.text import Text, load_text
 from assay.training.tuning import Part, tune
 
-__all__ = ["RESULT", "PairTraining", "do_unit", "prepare_worker", "test_tasks", "work"]
+__all__ = ["RESULT", "PairTraining", "do_unit", "is_complete", "main", "test_tasks"]
 
 RESULT = "pair.json"
 """In the run's folder: what the unit measured."""
@@ -40,8 +40,6 @@ MEASURED = 2
 """Raised when what a unit measures changes: earlier measurements are then taken again."""
 SEED = 2022
 """Of the held-out batches and test items: the same for all runs."""
-
-_stop: Any = None
 
 
 class PairTraining(Training):
@@ -78,25 +76,16 @@ class PairTraining(Training):
         return float(found.mean())
 
 
-def prepare_worker(event: Any) -> None:
-    """In a worker process, before its first unit: one thread; Ctrl-C is the parent's, who sets the event."""
-    global _stop
-    _stop = event
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+def main(arguments: list[str]) -> int:
+    """Do the unit of a folder, in a worker process; the exit status."""
+    return attend(arguments, _work)
 
 
-def work(study: dict[str, Any], run: dict[str, Any], folder: str, start: str | None, command: str | None) -> str | None:
-    """A unit in a worker process; None when it is done, else why it is not."""
-    parent = os.getppid()
-    try:
-        return do_unit(
-            SixPairs.from_dict(study), RunSpec.from_dict(run), RunFolder(folder),
-            Path(start) if start else None, command,
-            stop=lambda: bool(_stop is not None and _stop.is_set()) or os.getppid() != parent,
-        )  # fmt: skip
-    except UserError as error:
-        return str(error)
+def _work(folder: RunFolder, request: dict[str, Any], stop: Callable[[], bool]) -> str:
+    study, run = SixPairs.from_dict(request["study"]), RunSpec.from_dict(request["run"])
+    start = Path(request["start"]) if request["start"] else None
+    why = do_unit(study, run, folder, start, request["command"], stop=stop)
+    return {None: "done", "stopped": "stopped"}.get(why, "diverged")
 
 
 def do_unit(
@@ -163,6 +152,11 @@ def _known(folder: RunFolder, study: SixPairs) -> bool:
     return found.get("study") == study.hash and found.get("measured") == MEASURED
 
 
+def is_complete(folder: RunFolder, study: SixPairs, *, begun: bool) -> bool:
+    """Whether a unit's folder holds all that is wanted; `begun`: from another's weights, so that curves suffice."""
+    return folder.done and (begun or _known(folder, study))
+
+
 def test_tasks(study: SixPairs, text: Text) -> list[Task]:
     """The two tasks on held-out text, those of the mixture, and those that tuning never sees."""
     made = [generated_task(name, study.items, seed=SEED) for name in (*study.tasks, *study.others)]
@@ -174,3 +168,7 @@ def _brief(row: dict[str, Any]) -> dict[str, Any]:
     """What the study keeps of a task's results."""
     kept = {name: row[name]["value"] for name in ("accuracy", "accuracy_by_byte", "nats_per_token", "ece")}
     return {"task": row["task"], "items": row["items"], "chance": row["chance"], **kept}
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

@@ -9,17 +9,32 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 from assay.errors import UserError
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
 from assay.studies.protocol import DIVERGED, DONE, FAILED, REQUEST, STOPPED
 
-__all__ = ["main"]
+__all__ = ["attend", "leave", "main"]
+
+Stop = Callable[[], bool]
 
 
 def main(arguments: list[str]) -> int:
     """Do the run of a folder; the exit status."""
+    return attend(arguments, _train)
+
+
+def attend(arguments: list[str], do: Callable[[RunFolder, dict[str, Any], Stop], str]) -> int:
+    """Do what a folder's request asks for; the exit status.
+
+    Args:
+        arguments: the folder.
+        do: called with the folder, its request, and what says whether to stop; it returns "done", "stopped" or
+            "diverged".
+    """
     (path,) = arguments
     folder = RunFolder(path)
     asked = False
@@ -35,16 +50,9 @@ def main(arguments: list[str]) -> int:
         request = folder.read_json(REQUEST)
         import torch
 
-        from assay.training.loop import train_run
-
         torch.set_num_threads(1)
-        outcome = train_run(
-            RunSpec.from_dict(request["run"], source=REQUEST),
-            folder,
-            # A worker whose parent is gone has nobody to report to.
-            stop=lambda: asked or os.getppid() != parent,
-            command=request.get("command"),
-        )
+        # A worker whose parent is gone has nobody to report to.
+        status = do(folder, request, lambda: asked or os.getppid() != parent)
     except UserError as error:
         print(error, file=sys.stderr)
         folder.mark_failed(str(error))
@@ -53,12 +61,22 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         folder.mark_failed(f"{type(error).__name__}: {error}")
         return FAILED
-    return {"done": DONE, "stopped": STOPPED, "diverged": DIVERGED}[outcome["status"]]
+    return {"done": DONE, "stopped": STOPPED, "diverged": DIVERGED}[status]
+
+
+def leave(status: int) -> None:
+    """End this process: tensors and compiled code need no tearing down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _train(folder: RunFolder, request: dict[str, Any], stop: Stop) -> str:
+    from assay.training.loop import train_run
+
+    run = RunSpec.from_dict(request["run"], source=REQUEST)
+    return str(train_run(run, folder, stop=stop, command=request.get("command"))["status"])
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Tensors and compiled code need no tearing down.
-    os._exit(status)
+    leave(main(sys.argv[1:]))
