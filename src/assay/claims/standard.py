@@ -14,7 +14,7 @@ from assay.spec.study import StudySpec
 
 __all__ = ["FEW", "RATES", "SEEDS", "STEPS", "study"]
 
-SEEDS = {Tier.smoke: 3, Tier.quick: 5, Tier.full: 5}
+SEEDS = {Tier.smoke: 3, Tier.quick: 4, Tier.full: 5}
 """Runs of each combination."""
 
 FEW = {Tier.smoke: 3, Tier.quick: 3, Tier.full: 5}
@@ -32,7 +32,7 @@ RATES = {
 
 _MODEL: dict[Tier, dict[str, Any]] = {
     Tier.smoke: {"layers": 2, "width": 32, "attention": {"heads": 2}, "context": 512},
-    Tier.quick: {"layers": 4, "width": 64, "attention": {"heads": 4}, "context": 512},
+    Tier.quick: {"layers": 4, "width": 64, "attention": {"heads": 2}, "context": 512},
     Tier.full: {"layers": 8, "width": 256, "attention": {"heads": 8}, "context": 1024},
 }
 _ROWS = {Tier.smoke: (4, 64), Tier.quick: (8, 128), Tier.full: (32, 256)}
