@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,8 @@ from assay.errors import UserError
 
 if TYPE_CHECKING:
     from assay.spec.study import RunSpec
+    from assay.training.parallel.layout import Launch
+    from assay.training.parallel.world import World
 
 EXAMPLES = examples(
     "assay train tiny --out runs/first",
@@ -26,8 +27,10 @@ EXAMPLES = examples(
     "assay train tiny --on-bad-loss skip --spike 8",
     "# after Ctrl-C, a crash or a full disk",
     "assay train tiny --out runs/first --resume",
+    "# one run on four processes, weights and moments cut over them",
+    "torchrun --nproc-per-node 4 -m assay train tiny --parallel fsdp",
 )
-MODEL, TRAINING, DATA = "Model", "Training", "Data"
+MODEL, TRAINING, DATA, PROCESSES = "Model", "Training", "Data", "Processes"
 
 
 def run(
@@ -129,6 +132,24 @@ def run(
             help="A loss is bad from K robust deviations above the median of the last 64 steps on. Default: none is.",
         ),
     ] = None,
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            rich_help_panel=PROCESSES,
+            show_default=False,
+            help="Under torchrun: ddp, fsdp or hsdp. Default: fsdp.",
+        ),
+    ] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=PROCESSES,
+            show_default=False,
+            help="hsdp: processes that hold one copy of the weights. Default: those of a machine.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(rich_help_panel=TRAINING, min=0, metavar="N", help="Of weights, order and dropout.")
     ] = 0,
@@ -167,43 +188,73 @@ def run(
         "schedule.warmup": warmup,
         "on_bad_loss.action": on_bad_loss,
         "on_bad_loss.spike": spike,
+        "parallel.kind": parallel,
+        "parallel.shard": shard,
     }
     tokens = given(kind=tokenizer, vocab_size=vocab_size)
-    wanted = describe(
-        source,
-        changes or [],
-        given(**train),
-        given(source=data, text_field=text_field, heldout=heldout, tokenizer=tokens or None),
-        objective=objective,
-        seed=seed,
-        budget=budget,
-        steps=steps,
-        init=init,
-    )
-    folder = out if out is not None else Path("runs") / wanted.hash
-    refuse_another(folder, wanted, resume)
-    events = None
-    if tensorboard:
-        from assay.report.tensorboard import EventsWriter
+    from assay.cli.one_voice import one_voice
+    from assay.training.parallel.world import World
 
-        events = EventsWriter(folder)
-    check_memory(wanted)
+    world = World.join()
+    with one_voice(world):
+        wanted = describe(
+            source,
+            changes or [],
+            given(**train),
+            given(source=data, text_field=text_field, heldout=heldout, tokenizer=tokens or None),
+            objective=objective,
+            seed=seed,
+            budget=budget,
+            steps=steps,
+            init=init,
+        )
+        folder = out if out is not None else Path("runs") / wanted.hash
+        world.lead(lambda: refuse_another(folder, wanted, resume))
+        check_memory(wanted, world.launch)
+        train_in(folder, wanted, world, tensorboard=tensorboard)
+
+
+def train_in(folder: Path, wanted: RunSpec, world: World, *, tensorboard: bool) -> None:
+    """Train, and show it: on rank 0, where there are several.
+
+    Raises:
+        typer.Exit: the run diverged.
+    """
+    from contextlib import ExitStack
 
     from assay.cli.train_view import TrainingLine, summary
     from assay.runs import RunFolder
     from assay.training.loop import train_run
 
-    with TrainingLine(str(folder)) as line, events or nullcontext():
+    with ExitStack() as stack:
+        watching = []
+        if world.leads:
+            watching.append(stack.enter_context(TrainingLine(str(folder))).update)
+        if world.leads and tensorboard:
+            from assay.report.tensorboard import EventsWriter
+
+            watching.append(stack.enter_context(EventsWriter(folder)).update)
 
         def watch(row: dict[str, Any]) -> None:
-            line.update(row)
-            if events is not None:
-                events.update(row)
+            for update in watching:
+                update(row)
 
-        outcome = train_run(wanted, RunFolder(folder), progress=watch)
-    summary(folder, outcome)
+        outcome = train_run(wanted, RunFolder(folder), progress=watch, command=command(world), world=world)
+    if world.leads:
+        summary(folder, outcome)
     if outcome["status"] == "diverged":
         raise typer.Exit(1)
+
+
+def command(world: World) -> str | None:
+    """What does the run again, where a launcher started it; None: this process's own command."""
+    from assay.runs import command_line
+
+    if world.size == 1:
+        return None
+    machines, here = world.size // world.local_size, world.local_size
+    several = f"--nnodes {machines} " if machines > 1 else ""
+    return f"torchrun {several}--nproc-per-node {here} {command_line().removeprefix('python ')}"
 
 
 def refuse_another(folder: Path, wanted: RunSpec, resume: bool) -> None:
@@ -276,8 +327,12 @@ def describe(
     return run if start is None else begin_from(run, start, tokenizer_given="tokenizer" in data)
 
 
-def check_memory(run: RunSpec) -> None:
+def check_memory(run: RunSpec, launch: Launch | None = None) -> None:
     """Refuse what this machine's memory cannot hold, before the system kills it midway.
+
+    Args:
+        run: what is trained.
+        launch: its processes; None: one.
 
     Raises:
         UserError: weights, gradients and optimizer alone are larger than the machine's memory.
@@ -286,12 +341,14 @@ def check_memory(run: RunSpec) -> None:
 
     from assay.report.format import memory
     from assay.spec.memory import state_bytes
+    from assay.training.parallel.layout import Launch, plan_layout
 
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return  # unknown here
-    needed = state_bytes(run.model).total
+    launch = launch or Launch()
+    needed = state_bytes(run.model).total * launch.local_size / plan_layout(run.train, launch).shard
     if needed > there:
         raise UserError(
             f"{run.model.name or 'the model'}: weights, gradients and optimizer need {memory(needed)}, and this "

@@ -7,6 +7,7 @@ targets count alike whichever rank holds them.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
@@ -96,7 +97,9 @@ class Team:
 
     def _copy(self, criterion: nn.Module) -> nn.Module:
         # Looking for unused parameters also keeps the buckets as they are: a run that goes on adds in the same order.
-        module = DistributedDataParallel(criterion, broadcast_buffers=False, find_unused_parameters=True)
+        with warnings.catch_warnings():  # newer versions of torch have another name for this, older ones have not
+            warnings.simplefilter("ignore", FutureWarning)
+            module = DistributedDataParallel(criterion, broadcast_buffers=False, find_unused_parameters=True)
         module.register_comm_hook(None, _sum_bucket)
         return module
 
@@ -224,3 +227,6 @@ def _sum_bucket(state: object, bucket: dist.GradBucket) -> torch.futures.Future[
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
     return work.get_future().then(lambda future: future.value()[0])
+
+
+_sum_bucket.__annotations__.clear()  # DDP compares them as types, and here they are text

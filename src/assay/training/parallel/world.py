@@ -60,6 +60,7 @@ class World:
         self.launch, self.device = launch, device
         self.rank, self.size, self.local_rank, self.local_size = launch
         self._patient: Any = None
+        self._store: Any = None
 
     @classmethod
     def join(cls, *, device: str | None = None, timeout: float | None = None) -> World:
@@ -85,7 +86,11 @@ class World:
         backend = "cpu:gloo,cuda:nccl" if kind.startswith("cuda") else "gloo"
         seconds = timeout or float(os.environ.get("ASSAY_RANK_TIMEOUT", TIMEOUT))
         try:
-            dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
+            store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(seconds=seconds)))
+            group: Any = dist.PrefixStore("assay", store)
+            dist.init_process_group(
+                backend, store=group, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
+            )  # fmt: skip
         except (RuntimeError, ValueError) as error:
             raise UserError(
                 f"rank {launch.rank} of {launch.size}: cannot meet the other processes ({str(error).splitlines()[0]}).",
@@ -93,6 +98,7 @@ class World:
             ) from None
         world = cls(launch, kind)
         world._patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+        world._store = store
         return world
 
     @property
@@ -189,6 +195,21 @@ class World:
         self.together(lambda: found.append(work()) if first else None, patient=True)
         self.together(lambda: None if first else found.append(work()), patient=True)
         return found[0]
+
+    def once(self, say: Callable[[], None], *, seconds: float = 5.0) -> None:
+        """Say something that every rank has to say, once: rank 0 does, and others when it has not within a time.
+
+        It asks nothing of ranks that have nothing to say, so it serves where the others may be anywhere.
+        """
+        if self.size == 1 or self.leads:
+            say()
+            if self._store is not None:
+                self._store.set("said", "")
+            return
+        try:
+            self._store.wait(["said"], timedelta(seconds=seconds))
+        except Exception:  # rank 0 has something else on its mind, or is gone
+            say()
 
     def close(self) -> None:
         """Part from the others."""
