@@ -261,7 +261,8 @@ def refuse_another(folder: Path, wanted: RunSpec, resume: bool) -> None:
     """Keep a run from being taken for another.
 
     Raises:
-        UserError: the folder holds a run and is not to be resumed, or holds another than the one wanted.
+        UserError: the folder holds a run and is not to be resumed, or holds another than the one wanted, with every
+            field that differs.
     """
     from assay.runs import RunFolder
 
@@ -269,11 +270,10 @@ def refuse_another(folder: Path, wanted: RunSpec, resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"{folder}: holds a run.", "Go on with it with --resume, or give another --out.")
-    if RunFolder(folder).read_json("run.json").get("hash") != wanted.hash:
-        raise UserError(
-            f"{folder}: holds another run than these options describe.",
-            "Give the options that it was begun with (run.json has the command), or another --out.",
-        )
+    from assay.training.same import refuse_other
+    from assay.training.text import resolve
+
+    refuse_other(RunFolder(folder), wanted.hash, resolve(wanted))
 
 
 def given(**fields: Any) -> dict[str, Any]:

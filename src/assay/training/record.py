@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from assay.errors import UserError
 from assay.runs import RunFolder, disk_guard, provenance
 from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount
+from assay.training.same import described, refuse_other
 from assay.training.text import Text
 
 __all__ = ["Counters", "begin", "result"]
@@ -71,21 +71,11 @@ def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str |
         command: what does the run again; None: this process's command.
 
     Raises:
-        UserError: the folder holds another run, or the same on another text.
+        UserError: the folder holds another run, or the same on another text or with another tokenizer.
     """
     data = text.facts
     if (folder.path / "run.json").is_file():
-        there = folder.read_json("run.json")
-        if there.get("hash") != name:
-            raise UserError(
-                f"{folder.path}: holds another run ({there.get('model_name') or there.get('hash')}).",
-                "Give another folder, or delete this one.",
-            )
-        if there["data"]["hash"] != data["hash"]:
-            raise UserError(
-                f"{folder.path}: was begun on another text; {data['source']} has changed since.",
-                "Give another folder, or delete this one.",
-            )
+        refuse_other(folder, name, run, data)
         (folder.path / "FAILED").unlink(missing_ok=True)  # what ended it before is over
         return
     found = provenance(command)
@@ -97,12 +87,9 @@ def begin(folder: RunFolder, name: str, run: RunSpec, text: Text, command: str |
         {
             "hash": name,
             "labels": run.labels,
-            "seed": run.seed,
             "model_name": run.model.name or run.name,
-            "train": run.train.to_dict(full=True),
-            "objective": run.objective.model_dump(mode="json"),
+            **described(run),
             "data": data,
-            **({"init": run.init.model_dump(mode="json")} if run.init else {}),
             "provenance": found,
             "command": found["command"],
         },
