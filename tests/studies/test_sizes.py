@@ -24,6 +24,10 @@ def test_the_sizes_differ_in_width_and_heads_alone() -> None:
     assert plain[0] == plain[1] and runs[0].train == runs[1].train and runs[0].data == runs[1].data
 
 
+def test_the_widths_that_stand_where_none_is_given_can_be() -> None:
+    assert len({run.model.hash for run in Sizes("addition", 2, seeds=1).runs(4e-3)}) == len(Sizes("addition", 2).widths)
+
+
 def test_a_whole_family(tmp_path: Path) -> None:
     study, events = StudyFolder(tmp_path), []
     told = sizes(SMALL, study, workers=1, progress=events.append)
@@ -52,7 +56,7 @@ def test_the_rows_are_the_outcomes() -> None:
     assert len(single) == 2 and all("subtask" not in line for line in single)
 
 
-@pytest.mark.parametrize("widths", [(8,), (8, 8), (8, 17), (8, 40), (1, 8)])
+@pytest.mark.parametrize("widths", [(8,), (8, 8), (8, 17), (8, 50), (1, 8)])
 def test_widths_that_cannot_be(widths: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="widths"):
         Sizes("addition", 2, widths=widths)

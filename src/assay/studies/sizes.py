@@ -29,6 +29,11 @@ FILE = "results.csv"
 HEADS = ("model", "scale", "seed", "token_logprob", "length", "accuracy", "edit_distance", "subtask", "score")
 
 
+def heads(width: int) -> int:
+    """Of about 16 features each."""
+    return max(1, width // 16)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What is trained and asked."""
@@ -52,11 +57,12 @@ class Sizes:
         """Raises UserError: widths that are equal or too few, or not whole heads."""
         if len(set(self.widths)) < 2:
             raise UserError(f"widths = {self.widths}: nothing grows.", "Give two widths or more: --widths 8,16,32,64.")
-        if odd := [width for width in self.widths if width < 2 or width % 2 or (width > 16 and width % 16)]:
-            raise UserError(
-                f"widths = {odd[0]}: it is no whole number of heads.",
-                "Give even ones up to 16, then multiples of 16.",
-            )
+        for width in self.widths:
+            if width < 2 or width % (2 * heads(width)):
+                raise UserError(
+                    f"widths = {width}: {heads(width)} heads of an even width do not fill it.",
+                    f"Give a multiple of {2 * heads(width)}.",
+                )
 
     def study(self, rate: float) -> StudySpec:
         """All widths and seeds at a rate."""
@@ -80,9 +86,9 @@ class Sizes:
         return base
 
     def runs(self, rate: float) -> list[RunSpec]:
-        """The runs at a rate, a head for every 16 of the width."""
+        """The runs at a rate."""
         return [
-            run.model_copy(update={"model": run.model.with_(**{"attention.heads": max(1, run.model.width // 16)})})
+            run.model_copy(update={"model": run.model.with_(**{"attention.heads": heads(run.model.width)})})
             for run in self.study(rate).runs()
         ]
 
