@@ -16,6 +16,7 @@ from assay.claims.shipped import summary
 from assay.cli.main import app
 from assay.errors import UserError
 from assay.runs import StudyFolder
+from assay.studies.places import Here
 
 KEYS = ("C12", "C22")
 Events = list[dict[str, Any]]
@@ -91,10 +92,38 @@ def test_a_measuring_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert page is not None and page["status"] == "failed" and page["reason"] == "ArithmeticError: no luck"
 
 
+@pytest.mark.parametrize(("ends", "status"), [([-9, 0], "done"), ([-9, -9], "failed"), ([2], "failed")])
+def test_a_measuring_whose_worker_died_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int], status: str
+) -> None:
+    left = list(ends)
+
+    class Worker:
+        def poll(self) -> int:
+            if (end := left.pop(0)) == 0:
+                monkeypatch.setattr(worker.signal, "signal", lambda *given: None)
+                assert worker.main(["C22", "smoke", str(tmp_path)]) == 0
+            return end
+
+    class Anywhere(Here):
+        def start(self, task: Any) -> Any:
+            assert (
+                task.arguments == ("C22", "smoke", str(tmp_path)) and page_path(StudyFolder(tmp_path), "C22").exists()
+            )
+            assert task.writes == (page_path(StudyFolder(tmp_path), "C22"), tmp_path / "scratch" / "C22")
+            return Worker()
+
+    monkeypatch.setattr(book, "open_place", lambda *given, **more: Anywhere())
+    events: Events = []
+    (page,) = book.run_claims(["C22"], tier=Tier.smoke, out=tmp_path, retries=1, progress=events.append)
+    assert not left and page["status"] == status and kinds(events).count("verdict") == 1
+    assert [e["attempt"] for e in events if e["event"] == "again"] == ([1] if ends[0] == -9 else [])
+
+
 def test_a_damaged_run_is_named(whole: tuple[Path, Events, list[dict[str, Any]]], tmp_path: Path) -> None:
     shutil.copytree(whole[0], tmp_path / "copy")
-    (run, *_) = StudyFolder(tmp_path / "copy").done()
-    (run.path / "DONE").write_text("{torn", encoding="utf-8")
+    for run in StudyFolder(tmp_path / "copy").done():  # a sweep's runs are read before anything is kept
+        (run.path / "DONE").write_text("{torn", encoding="utf-8")
     with pytest.raises(UserError, match=r"DONE.*valid JSON.*Delete it"):
         book.run_claims(["C12"], tier=Tier.smoke, out=tmp_path / "copy")
 

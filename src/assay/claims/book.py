@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 from assay.claims.base import Claim, Experiment, Tier
 from assay.claims.catalogue import claim as find
 from assay.claims.catalogue import keys as all_keys
+from assay.claims.lab import SCRATCH
 from assay.claims.page import failed_page, fingerprint, load_page, page_path, save_page, text_page
 from assay.claims.plan import all_runs, next_runs
 from assay.errors import UserError
 from assay.runs import StudyFolder, read_json, write_json
 from assay.spec.study import RunSpec
-from assay.studies.processes import Nursery, Process
-from assay.studies.runner import default_workers, in_turns, run_all
+from assay.studies.places import Here, Place, Task, Worker, open_place
+from assay.studies.runner import RETRIES, in_turns, run_all, struck_down
 
 __all__ = ["Progress", "book_seconds", "planned", "run_claims"]
 
@@ -28,11 +29,13 @@ Progress = Callable[[dict[str, Any]], None]
     book        claims: keys to be run; kept: keys that were finished before
     wave        runs: how many are trained now, kept: runs that were done before
     measuring   key
+    again       key, attempt, of: its measuring's worker died
     verdict     key, verdict, title, status, reason
 """
 
 POLL = 0.05
 BOOK = "book.json"
+WORKER = "assay.claims.worker"
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,36 @@ class _Entry:
     experiments: Mapping[str, Experiment]
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """How a call of `run_claims` works."""
+
+    folder: StudyFolder
+    tier: Tier
+    place: Place
+    workers: int | None
+    retries: int
+    tell: Progress
+    command: str | None
+
+
+@dataclass
+class _Measuring:
+    """A claim whose measuring is on."""
+
+    entry: _Entry
+    worker: Worker
+    attempts: int
+
+
 def run_claims(
     wanted: Sequence[str],
     *,
     tier: Tier | str = Tier.quick,
     out: str | Path,
     workers: int | None = None,
+    on: str | None = None,
+    retries: int = RETRIES,
     again: bool = False,
     progress: Progress | None = None,
     command: str | None = None,
@@ -61,6 +88,9 @@ def run_claims(
         tier: "quick" or "full".
         out: the book's folder.
         workers: processes at a time, each on one thread; None: as many as cores.
+        on: where runs and measurings happen, but for those that take times; None: this machine; "ray",
+            "ray://HOST:PORT": see `studies.places.open_place`.
+        retries: times that a run or a measuring whose worker died is tried again.
         again: measure again what has a finished page (runs are still kept).
         progress: called with events.
         command: recorded as what does the runs again.
@@ -69,7 +99,7 @@ def run_claims(
         The pages of the claims, in the book's order; see `claims.page`.
 
     Raises:
-        UserError: an unknown key or tier, or the folder belongs to something else.
+        UserError: an unknown key or tier, the folder belongs to something else, or a cluster is gone.
         KeyboardInterrupt: on Ctrl-C, with how to go on.
     """
     tier = _tier(tier)
@@ -84,8 +114,10 @@ def run_claims(
     folder.path.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
-        _train(todo, folder, workers or default_workers(), tell, command)
-        _measure(todo, tier, folder, workers or default_workers(), tell)
+        with open_place(on, workers=workers, modules=[WORKER]) as place:
+            settings = _Settings(folder, tier, place, workers, retries, tell, command)
+            _train(todo, settings)
+            _measure(todo, settings)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; finished runs and pages are kept in {folder.path}, and the same command goes on from there."
@@ -137,8 +169,9 @@ def _is_finished(entry: _Entry, tier: Tier, folder: StudyFolder) -> bool:
     return bool(page.get("fingerprint") == fingerprint(entry.claim, tier, entry.experiments, folder))
 
 
-def _train(entries: Sequence[_Entry], folder: StudyFolder, workers: int, tell: Progress, command: str | None) -> None:
+def _train(entries: Sequence[_Entry], settings: _Settings) -> None:
     """All runs of all claims: in each wave what can be done now, each once."""
+    folder = settings.folder
     while True:
         wave: dict[str, RunSpec] = {}
         for entry in entries:
@@ -146,10 +179,13 @@ def _train(entries: Sequence[_Entry], folder: StudyFolder, workers: int, tell: P
                 wave |= {run.hash: run for run in next_runs(experiment, folder)}
         if not wave:
             return
-        tell({"event": "wave", "runs": len(wave)})
+        settings.tell({"event": "wave", "runs": len(wave)})
         runs = in_turns(list(wave.values()))
         _read_texts(runs)
-        outcomes = run_all(runs, folder, workers=workers, progress=tell, command=command)
+        outcomes = run_all(
+            runs, folder, workers=settings.workers, retries=settings.retries, place=settings.place,
+            progress=settings.tell, command=settings.command,
+        )  # fmt: skip
         for outcome in outcomes:
             if outcome.status == "failed" and outcome.folder.failure is None:
                 outcome.folder.mark_failed(outcome.reason)
@@ -164,44 +200,65 @@ def _read_texts(runs: Sequence[RunSpec]) -> None:
             load_text(data)
 
 
-def _measure(entries: Sequence[_Entry], tier: Tier, folder: StudyFolder, workers: int, tell: Progress) -> None:
-    """Each claim's measuring in a process of its own, the longest first; those that take times, alone at the end."""
+def _measure(entries: Sequence[_Entry], settings: _Settings) -> None:
+    """Each claim's measuring in a worker of its own, the longest first.
+
+    Those that take times come at the end, alone and on this machine: nobody knows what else a cluster's does.
+    """
     together = sorted((e for e in entries if not e.claim.alone), key=lambda e: -e.claim.seconds)
-    with Nursery(["assay.claims.worker", "assay.training.loop"]) as nursery:
-        _measure_group(together, tier, folder, workers, nursery, tell)
-        _measure_group([e for e in entries if e.claim.alone], tier, folder, 1, nursery, tell)
+    _measure_group(together, settings.place, settings.workers or settings.place.slots, settings)
+    with nullcontext(settings.place) if isinstance(settings.place, Here) else Here([WORKER]) as here:
+        _measure_group([e for e in entries if e.claim.alone], here, 1, settings)
 
 
-def _measure_group(
-    entries: Sequence[_Entry], tier: Tier, folder: StudyFolder, workers: int, nursery: Nursery, tell: Progress
-) -> None:
-    waiting = list(entries)
-    busy: list[tuple[_Entry, Any]] = []
+def _measure_group(entries: Sequence[_Entry], place: Place, workers: int, settings: _Settings) -> None:
+    waiting = [(entry, 0) for entry in entries]
+    busy: list[_Measuring] = []
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                entry = waiting.pop(0)
-                save_page(folder, text_page(entry.claim, tier))
-                log = page_path(folder, entry.claim.key).with_suffix(".log")
-                asked = [entry.claim.key, tier.value, str(folder.path)]
-                busy.append((entry, nursery.start("assay.claims.worker", asked, log)))
-                tell({"event": "measuring", "key": entry.claim.key})
+                entry, attempts = waiting.pop(0)
+                save_page(settings.folder, text_page(entry.claim, settings.tier))
+                busy.append(_Measuring(entry, place.start(_task(entry, settings)), attempts))
+                settings.tell({"event": "measuring", "key": entry.claim.key})
             time.sleep(POLL)
             for one in list(busy):
-                if one[1].poll() is not None:
-                    busy.remove(one)
-                    _tell_verdict(one[0].claim, tier, folder, one[1], tell)
+                if (status := one.worker.poll()) is None:
+                    continue
+                busy.remove(one)
+                if struck_down(status) and one.attempts < settings.retries:
+                    waiting.append((one.entry, one.attempts + 1))
+                    told = {"key": one.entry.claim.key, "attempt": one.attempts + 1, "of": settings.retries}
+                    settings.tell({"event": "again", **told})
+                else:
+                    _tell_verdict(one.entry.claim, settings, status)
     finally:
-        for _, process in busy:
-            process.kill()
+        for one in busy:
+            with suppress(Exception):  # its machine is gone
+                one.worker.kill()
 
 
-def _tell_verdict(claim: Claim, tier: Tier, folder: StudyFolder, process: Process, tell: Progress) -> None:
-    page = load_page(folder, claim.key)
+def _task(entry: _Entry, settings: _Settings) -> Task:
+    """A claim's measuring: it reads its runs, and writes its page and what it keeps for another time."""
+    folder, key = settings.folder.path.absolute(), entry.claim.key
+    page = page_path(StudyFolder(folder), key)
+    runs = {run.hash: run for x in entry.experiments.values() for run in all_runs(x, settings.folder)}
+    return Task(
+        WORKER,
+        (key, settings.tier.value, str(folder)),
+        log=page.with_suffix(".log"),
+        writes=(page, folder / SCRATCH / key),
+        reads=tuple(StudyFolder(folder).run(hash_).path for hash_ in runs),
+        texts=tuple({run.data.model_dump_json(): run.data for run in runs.values()}.values()),
+    )
+
+
+def _tell_verdict(claim: Claim, settings: _Settings, status: int) -> None:
+    page = load_page(settings.folder, claim.key)
     if page is None or page["status"] == "not run":
-        page = failed_page(claim, tier, f"the worker ended with {process.poll()}")
-        save_page(folder, page)
-    tell(
+        page = failed_page(claim, settings.tier, f"the worker ended with {status}")
+        save_page(settings.folder, page)
+    settings.tell(
         {
             "event": "verdict",
             "key": claim.key,

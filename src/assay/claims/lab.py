@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from assay.generation.model import Model
     from assay.training.text import Text
 
-__all__ = ["NEVER", "Cell", "Lab", "Results", "Trained"]
+__all__ = ["NEVER", "SCRATCH", "Cell", "Lab", "Results", "Trained"]
 
 
+SCRATCH = "scratch"
+"""Folder of the claims' own files in a book's folder."""
 NEVER = Interval(math.nan, -math.inf, math.inf, 0.95, 0, "no run came to its end")
 """The answer where every run diverged: it decides nothing."""
 
@@ -168,7 +170,7 @@ class Lab:
     @property
     def scratch(self) -> Path:
         """Made when it is first asked for."""
-        path = self.folder.path / "scratch" / self.key
+        path = self.folder.path / SCRATCH / self.key
         path.mkdir(parents=True, exist_ok=True)
         return path
 

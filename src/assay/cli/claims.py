@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from assay.cli.main import SETTINGS, examples
+from assay.cli.where import On, Retries
 from assay.errors import UserError
 
 EXAMPLES = examples(
@@ -25,6 +26,8 @@ RUN_EXAMPLES = examples(
     "assay claims run --all --tier quick --out claims-quick",
     "# what would be trained",
     "assay claims run --all --dry-run",
+    "# on a Ray cluster",
+    "assay claims run --all --tier full --on ray://head:10001 --workers 64",
 )
 
 app = typer.Typer(
@@ -78,6 +81,8 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", show_default=False, help="Processes at a time. Default: as cores.")
     ] = None,
+    on: On = None,
+    retries: Retries = 2,
     again: Annotated[bool, typer.Option("--again", help="Measure again what is finished; runs are kept.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained.")] = False,
 ) -> None:
@@ -104,7 +109,9 @@ def run(
         )
         return
     with BookProgress() as view:
-        pages = run_claims(chosen, tier=tier, out=folder, workers=workers, again=again, progress=view)
+        pages = run_claims(
+            chosen, tier=tier, out=folder, workers=workers, on=on, retries=retries, again=again, progress=view
+        )
     show_verdicts(pages, folder / "claims.html")
     if any(page["status"] != "done" for page in pages):
         raise typer.Exit(1)

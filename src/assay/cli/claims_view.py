@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from assay.cli.where import retried
 from assay.report.format import duration
 
 __all__ = ["BookProgress", "show_list", "show_page", "show_verdicts"]
@@ -152,6 +153,10 @@ class BookProgress:
                 self._bar_runs, completed=self._ended, description=f"runs, wave {self._wave}{lost}"
             )  # fmt: skip
             self._say(f"{self._ended} of {self._runs} runs{lost}", always=False)
+        elif kind == "retried":
+            self._say(f"{event['name'] or event['run']}, seed {event['seed']}: {retried(event)}")
+        elif kind == "again":
+            self._say(f"{event['key']}: its measuring's worker died; again ({event['attempt']} of {event['of']})")
         elif kind == "measuring":
             self._live.update(self._bar_claims, description=f"measuring {event['key']}")
         elif kind == "verdict":

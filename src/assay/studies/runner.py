@@ -20,7 +20,7 @@ from assay.studies.places import Here, Place, Task, Worker, default_workers
 from assay.studies.protocol import LOST, REQUEST, STOPPED
 from assay.studies.tail import Tail
 
-__all__ = ["RETRIES", "Job", "Outcome", "Progress", "default_workers", "in_turns", "run_all", "run_jobs"]
+__all__ = ["RETRIES", "Job", "Outcome", "Progress", "default_workers", "in_turns", "run_all", "run_jobs", "struck_down"]
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with events: dicts with "event" and, but for "study", "run" (hash), "name", "labels", "seed".
@@ -269,7 +269,7 @@ class _Runner:
         elif asked and status in (STOPPED, LOST, -signal.SIGTERM):
             outcome.status = "stopped"
             self._tell(outcome, "stopped", step=step)
-        elif folder.failure is None and _struck_down(status) and outcome.attempts < self.retries and not asked:
+        elif folder.failure is None and struck_down(status) and outcome.attempts < self.retries and not asked:
             outcome.status, outcome.attempts = "waiting", outcome.attempts + 1
             told = {"attempt": outcome.attempts, "of": self.retries, "step": step, "log": log}
             self._tell(outcome, "retried", reason=_death(status, log), **told)
@@ -317,7 +317,7 @@ def _compiles(run: RunSpec) -> bool:
     return wants_compiling(run.train, run.train.budget or 0.0, "cpu") is True
 
 
-def _struck_down(status: int) -> bool:
+def struck_down(status: int) -> bool:
     """Whether a worker was ended from outside: by a signal, with its machine, or asked to stop by somebody else."""
     return status < 0 or status in (LOST, STOPPED)
 
