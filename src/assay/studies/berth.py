@@ -49,7 +49,7 @@ class Berth:
 
     def facts(self) -> dict[str, str]:
         """What this machine is, and the versions that numbers depend on."""
-        return {"machine": platform.node(), **versions()}
+        return {"machine": platform.node(), "folder": str(self._folder), **versions()}
 
     def start(
         self,

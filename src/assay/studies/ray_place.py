@@ -62,6 +62,7 @@ class RayPlace:
             _connect(self._ray, on, workers or default_workers())
         self._free: list[Any] = []
         self._all: list[Any] = []
+        self._busy: list[_RayWorker] = []
         self._texts: dict[tuple[str, str], Callable[[], bytes]] = {}
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._actor = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Berth)
@@ -82,7 +83,8 @@ class RayPlace:
                     self._texts[key] = partial(
                         self._ray.get, self._ray.put(delivered.wrap(read(*key[:1], text_field=key[1])))
                     )
-        return _RayWorker(self, task)
+        self._busy.append(_RayWorker(self, task))
+        return self._busy[-1]
 
     def berth(self) -> tuple[Any, bool]:
         """An actor, and whether it has served before."""
@@ -91,9 +93,10 @@ class RayPlace:
         self._all.append(self._actor.remote(*self._arguments))
         return self._all[-1], False
 
-    def free(self, actor: Any) -> None:
-        """An actor serves no longer."""
-        self._free.append(actor)
+    def ended(self, worker: _RayWorker, actor: Any = None) -> None:
+        """A worker serves no longer; `actor`: what may serve again."""
+        self._busy.remove(worker)
+        self._free += [actor] if actor is not None else []
 
     def texts(self, task: Task) -> dict[tuple[str, str], Callable[[], bytes]]:
         """What fetches a task's texts."""
@@ -148,7 +151,7 @@ class RayPlace:
             self._ray.shutdown()
 
 
-@dataclass
+@dataclass(eq=False)
 class _RayWorker:
     """A worker in an actor: every look asks what is new, and puts it into this machine's folders."""
 
@@ -226,7 +229,7 @@ class _RayWorker:
             unpack(parcel)
             if status is not None:
                 self.returncode = status
-                self.place.free(self._actor)
+                self.place.ended(self, self._actor)
         return True
 
     def _gone(self, error: Exception) -> bool:
@@ -241,6 +244,7 @@ class _RayWorker:
 
     def _lost(self, why: str) -> bool:
         self.returncode = LOST
+        self.place.ended(self)
         with self.task.log.open("a", encoding="utf-8") as log:
             log.write(f"lost: {why}\n")
         return False
