@@ -39,7 +39,7 @@ def test_another_description_is_refused_field_by_field(
     tiny: Tiny, begun: RunFolder, changes: dict[str, Any], said: list[str]
 ) -> None:
     before = {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()}
-    with pytest.raises(UserError, match=r"holds another run than the one given \(saved -> given\)") as refused:
+    with pytest.raises(UserError, match=r"holds another run than the one given\. .* Saved -> given:\n") as refused:
         train_run(tiny(**{"steps": 3} | changes), begun)
     for line in said:
         assert f"\n  {line}" in str(refused.value)

@@ -52,8 +52,8 @@ def refuse_other(folder: RunFolder, name: str, run: RunSpec, facts: dict[str, An
     if there.get("hash") != name or changed:
         changed = changed or [_line("hash", there.get("hash"), name)]
         raise UserError(
-            f"{folder.path}: holds another run than the one given (saved -> given):{_listed(changed)}",
-            "Give what it was begun with (run.json has the command), or another folder.",
+            f"{folder.path}: holds another run than the one given. Give what it was begun with (run.json has the "
+            f"command), or another folder. Saved -> given:{_listed(changed)}"
         )
     if facts is None:
         return
@@ -66,8 +66,8 @@ def refuse_other(folder: RunFolder, name: str, run: RunSpec, facts: dict[str, An
     if changed:
         what = "with another tokenizer" if {"hash"}.isdisjoint(_fields(changed)) else "on another text"
         raise UserError(
-            f"{folder.path}: was begun {what}; {facts['source']} has changed since (saved -> given):{_listed(changed)}",
-            "Put back what it was begun with, or give another folder.",
+            f"{folder.path}: was begun {what}; {facts['source']} has changed since. Put back what it was begun with, "
+            f"or give another folder. Saved -> given:{_listed(changed)}"
         )
 
 
@@ -119,4 +119,4 @@ def _fields(lines: list[str]) -> set[str]:
 
 def _listed(lines: list[str]) -> str:
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*lines[:SHOWN], *more]) + "\n"
+    return "".join(f"\n  {line}" for line in [*lines[:SHOWN], *more])

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from assay.data.batch import Batch
 from assay.nn.batch import to_tensors
@@ -102,7 +103,7 @@ def gradients(
         The loss: sum over the batch's targets of weight x nats, over `weight`; over all ranks' batches.
     """
     device = next(model.parameters()).device
-    total = torch.zeros((), device=device)
+    total: Tensor | float = 0.0
     for number, part in enumerate(micro_batches(batch, parts), 1):
         tensors = to_tensors(part, device)
         with nullcontext() if team is None else team.part(last=number == parts):
@@ -112,7 +113,7 @@ def gradients(
                 else:
                     loss = team.loss_sum(tensors, z_loss) / weight
             loss.backward()
-        total += loss.detach()
+        total = total + loss.detach()
     if team is None:
         return float(total)
     team.collect()
