@@ -88,12 +88,14 @@ def batch(work: Workload, gpus: int, tokens: int | None, fixed: Fixed) -> tuple[
             f"Give {' or '.join(map(str, near))}, or another --length.",
         )
     sequences = tokens // work.tokens
+    if gpus <= sequences and not (fixed.tensor or fixed.pipeline):
+        least, step = gpus, gpus * (fixed.micro or 1)  # else cutting the model instead would be needed, unasked
     if sequences % step:
         near = sorted({max(sequences // step, 1) * step * work.tokens, (sequences // step + 1) * step * work.tokens})
         raise UserError(
             f"--batch-tokens {tokens}: {sequences} sequences of {work.tokens} tokens cannot be shared out evenly "
             f"among {least} data-parallel ranks" + (f" in micro-batches of {fixed.micro}." if fixed.micro else "."),
-            f"Give {' or '.join(map(str, near))}.",
+            f"Give {' or '.join(map(str, near))}, or another --gpus.",
         )
     return sequences, Assumption("batch_tokens", tokens, "tokens", "your own", True)
 

@@ -113,7 +113,10 @@ DEFAULTS = {
         "Dubey et al. 2024 (Llama 3), section 3.3.4: 419 unexpected interruptions of 16,384 GPUs in 54 days (seen)",
     ),
     "restart_seconds": Figure(600, "s", "from a failure to the first new step (assumed)"),
-    "write_bandwidth": Figure(2e12, "bytes/s", "Dubey et al. 2024 (Llama 3), section 3.3.1: storage, sustained (seen)"),
+    "write_bandwidth": Figure(
+        2e12 / 16384, "bytes/s",
+        "a GPU's share of storage: Dubey et al. 2024 (Llama 3), section 3.3.1: 2 TB/s sustained, for 16,384 (seen)",
+    ),
 }  # fmt: skip
 """What is the same for every machine."""
 

@@ -35,7 +35,7 @@ def reliability(gpus: int, state: float, assumed: Assumed) -> Reliability:
         assumed: failures, writing and restarts.
     """
     mean = assumed("failure_hours") * 3600 / gpus
-    write = max(state / assumed("write_bandwidth"), 1e-9)
+    write = state / (gpus * assumed("write_bandwidth"))
     interval = math.sqrt(2 * write * mean)
     lost = write / (interval + write) + (interval / 2 + assumed("restart_seconds")) / mean
     return Reliability(mean / 3600, write, interval, 1 / (1 + lost))

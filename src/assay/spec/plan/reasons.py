@@ -23,7 +23,7 @@ MUCH = 0.05
 
 
 def _giga(size: float) -> str:
-    return f"{size / 1e9:.3g} GB"
+    return f"{size / 1e12:.3g} TB" if size >= 1e12 else f"{size / 1e9:.3g} GB"
 
 
 def reasons(work: Workload, chosen: Estimate, bests: Sequence[Estimate], room: float, sequences: int) -> list[str]:
