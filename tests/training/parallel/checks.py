@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -10,16 +12,24 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
+from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
+
 from assay.errors import UserError
 from assay.nn import build
-from assay.runs import RunFolder
+from assay.runs import RunFolder, disk_guard
 from assay.spec.study import RunSpec
 from assay.training import loop
 from assay.training.accounting import BatchCount
+from assay.training.checkpoint import moments
 from assay.training.loop import train_run
 from assay.training.optimizer import global_norm
+from assay.training.parallel.checkpoint import TeamKeeper
+from assay.training.parallel.onefile import OneFileWriter
 from assay.training.parallel.team import Team
 from assay.training.parallel.world import World
+from assay.training.start import text_of
 
 
 def double() -> Any:
@@ -83,3 +93,86 @@ def refusal(world: World, run: dict[str, Any], out: str) -> str:
     except UserError as error:
         return str(error)
     raise AssertionError("not refused")
+
+
+def begun(world: World, run: dict[str, Any], out: str) -> loop.Training:
+    """A run, built or restored."""
+    spec = RunSpec.from_dict(run)
+    return loop.Training(spec, RunFolder(Path(out)), text_of(spec), "cpu", lambda row: None, None, world)
+
+
+def held(training: loop.Training) -> dict[str, dict[str, Any]]:
+    """Weights and moments of a run, whole, by file and name."""
+    found: dict[str, dict[str, Any]] = {"model": {}, "optimizer": {}}
+    if isinstance(training.keeper, TeamKeeper):
+        tensors = training.keeper._tensors()
+    else:
+        tensors = {f"model/{name}": p for name, p in training.model.named_parameters()}
+        tensors |= {f"optimizer/{name}": p for name, p in moments(training.model, training.optimizer).items()}
+    for key, tensor in tensors.items():
+        file, _, name = key.partition("/")
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        found[file][name] = whole.detach().clone().numpy()
+    return found
+
+
+def write(world: World, run: dict[str, Any], out: str) -> Any:
+    """One step, and its checkpoint; weights are overwritten as soon as `save` returns."""
+    training = begun(world, run, out)
+    training._step()
+    wanted = held(training)
+    training.keeper.save(1, training.at.plain())
+    with torch.no_grad():
+        for parameter in (training.team.shards if training.team else training.model).parameters():
+            parameter.fill_(torch.nan)
+    training.keeper.wait()
+    return wanted if world.leads else None
+
+
+def read(world: World, run: dict[str, Any], out: str) -> Any:
+    """What a run holds when it goes on."""
+    training = begun(world, run, out)
+    assert training.at.step == 1
+    whole = held(training)
+    return whole if world.leads else None
+
+
+def slow_disk(world: World, run: dict[str, Any], out: str, seconds: float) -> dict[str, Any]:
+    """Train while each write takes a time; the steps at which writes began and ended, and what the first one kept."""
+    folder, at, steps = RunFolder(Path(out)), {"step": 0}, {"begun": [], "ended": []}
+    kept: dict[str, Any] = {}
+    real_write, real_finish = OneFileWriter.write_data, OneFileWriter.finish
+
+    def slow(self: OneFileWriter, plan: Any, planner: Any) -> Any:
+        steps["begun"].append(at["step"])
+        time.sleep(seconds)
+        return real_write(self, plan, planner)
+
+    def finish(self: OneFileWriter, metadata: Any, results: Any) -> None:
+        real_finish(self, metadata, results)
+        steps["ended"].append(at["step"])
+        if not kept:
+            (file,) = folder.checkpoints.glob("step-*/model.safetensors")
+            kept.update({name: value.numpy() for name, value in load_file(file).items()})
+
+    def watch(row: dict[str, Any]) -> None:
+        if row["kind"] == "train":
+            at["step"] = row["step"]
+
+    with mock.patch.object(OneFileWriter, "write_data", slow), mock.patch.object(OneFileWriter, "finish", finish):
+        outcome = train_run(RunSpec.from_dict(run), folder, world=world, progress=watch, device="cpu")
+    return {**steps, "kept": kept, "outcome": outcome}
+
+
+def full_disk(world: World, run: dict[str, Any], out: str, rank: int, write: int) -> str:
+    """What every rank says when the disk of one is full at a write."""
+    real, calls = OneFileWriter.write_data, iter(range(1, 100))
+
+    def full(self: OneFileWriter, plan: Any, planner: Any) -> Any:
+        if next(calls) == write and world.rank == rank:
+            with disk_guard(Path(out), 1000):
+                raise OSError(errno.ENOSPC, "no space left on device")
+        return real(self, plan, planner)
+
+    with mock.patch.object(OneFileWriter, "write_data", full):
+        return refusal(world, run, out)
