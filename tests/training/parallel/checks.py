@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -30,6 +31,7 @@ from assay.training.parallel.onefile import OneFileWriter
 from assay.training.parallel.team import Team
 from assay.training.parallel.world import World
 from assay.training.start import text_of
+from assay.training.step import gradients
 
 
 def double() -> Any:
@@ -176,3 +178,87 @@ def full_disk(world: World, run: dict[str, Any], out: str, rank: int, write: int
 
     with mock.patch.object(OneFileWriter, "write_data", full):
         return refusal(world, run, out)
+
+
+def first_gradients(world: World, run: dict[str, Any], out: str) -> dict[str, Any]:
+    """Whole gradients of the first step, by name, in float64, from every rank."""
+    with double():
+        training = begun(world, run, out)
+    batch, say, team = training.loader.batch(0, 0), training.run.train, training.team
+    weight = world.total(training.meter.count(batch)).weight
+    gradients(
+        training.model, batch, weight=weight, parts=say.accumulation, z_loss=1e-3, dtype="float32", team=team
+    )  # fmt: skip
+    found = {}
+    for name, parameter in (team.shards if team else training.model).named_parameters():
+        if parameter.grad is None:
+            continue
+        whole = team.shards.pairs[name][0] if team else parameter
+        if isinstance(whole, DTensor):
+            placed = (whole.device_mesh, whole.placements)
+            parts = DTensor.from_local(
+                parameter.grad, *placed, run_check=False, shape=whole.shape, stride=whole.stride()
+            )  # fmt: skip
+            found[name] = parts.full_tensor().numpy()
+        else:
+            found[name] = parameter.grad.numpy()
+    return found
+
+
+def bad_gradient(world: World, run: dict[str, Any], out: str, rank: int, step: int) -> dict[str, Any]:
+    """Train; at a step the gradient of one rank is infinite."""
+    real, calls = Team.collect, iter(range(100))
+    next(calls)
+
+    def collect(self: Team) -> None:
+        real(self)
+        # The first call is the pass that memory is measured by.
+        if next(calls) == step + 1 and world.rank == rank:
+            next(p for p in self.shards.parameters() if p.grad is not None).grad.fill_(torch.inf)
+
+    with mock.patch.object(Team, "collect", collect):
+        return train(world, run, out)
+
+
+def signalled(world: World, run: dict[str, Any], out: str, rank: int, step: int) -> dict[str, Any]:
+    """Train; one rank is told to end at a step, twice. What every rank then raises."""
+    steps = iter(range(1, 1000))
+
+    def stop() -> bool:
+        if next(steps) == step and world.rank == rank:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    try:
+        train_run(RunSpec.from_dict(run), RunFolder(Path(out)), stop=stop, world=world, device="cpu")
+    except KeyboardInterrupt as error:
+        return {"raised": str(error), "status": getattr(error, "status", 130)}
+    raise AssertionError("not stopped")
+
+
+def agreeing(world: World) -> dict[str, Any]:
+    """Everything that a `World` agrees on."""
+
+    def wrong(number: int) -> None:
+        raise UserError(f"a = {number}: wrong.")
+
+    def message(work: Callable[[], Any]) -> str:
+        try:
+            work()
+        except UserError as error:
+            return str(error)
+        return ""
+
+    ran: list[int] = []
+    return {
+        "sums": world.sums(world.rank, 2.0**50 + 1),
+        "any": world.any(world.rank == 3),
+        "none": world.any(False),
+        "lead": world.lead(lambda: world.rank),
+        "together": world.together(lambda: world.rank),
+        "lead error": message(lambda: world.lead(lambda: wrong(1))),
+        "error of 2": message(lambda: world.together(lambda: wrong(world.rank) if world.rank >= 2 else None)),
+        "turn": world.in_turn(lambda: not ran and ran.append(1) is None),
+        "same": message(lambda: world.same("data", {"hash": "y" if world.rank == 3 else "x"})),
+    }
