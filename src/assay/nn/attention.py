@@ -14,7 +14,7 @@ from assay.nn.kernels.attention import short_attention, why_not
 from assay.nn.kernels.linear import Linear, merged_linear
 from assay.nn.masks import Visible
 from assay.nn.norms import Norm
-from assay.nn.positions import Rotary, rotate
+from assay.nn.positions import Rotary, rotate_both
 from assay.nn.ranged import ranged_attention
 from assay.spec.axes import Pairing, PositionKind, QKNorm
 from assay.spec.model import ModelSpec, StackName
@@ -96,11 +96,9 @@ class Attention(nn.Module):
             k = self._split(self._project(self.k, source, projected, 1), self.kv_heads, self.k_norm)
             v = self._split(self._project(self.v, source, projected, 2), self.kv_heads, None)
             if rotary is not None:
-                k = rotate(k, rotary.k_cos, rotary.k_sin, interleaved=self.interleaved, axes=self.axes)
+                q, k = rotate_both(q, k, rotary, interleaved=self.interleaved, axes=self.axes)
             if cache is not None:
                 k, v = cache.extend(k, v)
-        if rotary is not None:
-            q = rotate(q, rotary.q_cos, rotary.q_sin, interleaved=self.interleaved, axes=self.axes)
         q, k, v = touch(tap, "q", q), touch(tap, "k", k), touch(tap, "v", v)
         scale = self.scale
         if scale is None:

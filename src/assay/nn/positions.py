@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from assay.nn.kernels import rotary as kernel
+from assay.nn.kernels.rotary import Tables
 from assay.spec.axes import Pairing, RopeScalingKind
 from assay.spec.parts import PositionSpec, RopeScaling
 
@@ -135,6 +137,19 @@ def rotate(
         swapped = torch.cat([half for i in range(0, 2 * axes, 2) for half in (-pieces[i + 1], pieces[i])], -1)
     out = turned * cos + swapped * sin
     return out if rotated == x.shape[-1] else torch.cat((out, x[..., rotated:]), -1)
+
+
+def rotate_both(
+    q: Float[Tensor, "b h s d"], k: Float[Tensor, "b g s d"], by: Rotary, *, interleaved: bool, axes: int
+) -> tuple[Float[Tensor, "b h s d"], Float[Tensor, "b g s d"]]:
+    """`rotate` of queries and of keys, by the fastest way there is; equal bit for bit."""
+    tables = Tables(*by, axes=0 if interleaved else axes)
+    if kernel.why_not(q, k, tables) is None:
+        return kernel.turn(q, k, tables)
+    return (
+        rotate(q, by.q_cos, by.q_sin, interleaved=interleaved, axes=axes),
+        rotate(k, by.k_cos, by.k_sin, interleaved=interleaved, axes=axes),
+    )
 
 
 def alibi_slopes(heads: int) -> Float[Tensor, " heads"]:

@@ -4,74 +4,9 @@
  * machine's rate. Here keys are packed [features, keys], so that a row of scores is computed sixteen keys at a time,
  * ROWS queries together; of the backward pass, scores are computed again from q, k and the kept log-sum-exp.
  */
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "vectors.h"
 
-typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t I __attribute__((vector_size(64), aligned(4), may_alias));
-#define LANES 16
 #define ROWS 4
-#define INLINE static inline __attribute__((always_inline))
-#define UP(n) (((n) + LANES - 1) / LANES * LANES)
-
-INLINE V load(const float *p) { return *(const V *)p; }
-INLINE void store(float *p, V v) { *(V *)p = v; }
-INLINE V all(float x) { return (V){0} + x; }
-INLINE V pick(I yes, V a, V b) { return (V)((yes & (I)a) | (~yes & (I)b)); }
-
-typedef float V8 __attribute__((vector_size(32)));
-typedef float V4 __attribute__((vector_size(16)));
-
-/* In halves, so that the parts do not wait for each other. */
-INLINE float sum_of(V v) {
-  V8 h[2];
-  V4 q[2];
-  memcpy(h, &v, sizeof v);
-  h[0] += h[1];
-  memcpy(q, h, sizeof q);
-  q[0] += q[1];
-  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
-}
-
-INLINE float most_of(V v) {
-  float m[LANES];
-  memcpy(m, &v, sizeof v);
-  for (int step = LANES / 2; step; step /= 2)
-    for (int i = 0; i < step; i++) m[i] = m[i + step] > m[i] ? m[i + step] : m[i];
-  return m[0];
-}
-
-/* e^x for x <= 88, exactly 0 below -87 (and for -inf); error under 2 units in the last place; NaN stays NaN. */
-INLINE V exponential(V x) {
-  const V low = all(-87.0f);
-  const V kept = pick(x < low, low, x);
-  const V shifted = kept * 1.44269504f + 12582912.0f; /* rounds to an integer in the low bits */
-  const I n = (I)shifted - 0x4b400000;
-  const V whole = shifted - 12582912.0f;
-  const V r = kept - whole * 0.693359375f - whole * -2.12194440e-4f;
-  V p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return pick(x < low, all(0), (V)((I)p + (n << 23)));
-}
-
-int openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
-}
 
 /* Strides in elements; the last axis of every tensor has stride 1. */
 typedef struct {

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,11 +26,14 @@ import torch
 
 from assay.data.cache import cached_bytes
 
-__all__ = ["Library", "keep_memory", "status"]
+__all__ = ["Library", "keep_memory", "status", "threads", "why_not"]
 
 FLAGS = ("-O2", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11", "-w")
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
 """By machine; tried first, left out where the compiler does not know them."""
+
+SHARE = 1 << 15
+"""Elements that a thread must have before a second one is worth waking."""
 
 _LIBRARIES: dict[str, Library] = {}
 
@@ -37,6 +41,25 @@ _LIBRARIES: dict[str, Library] = {}
 def status() -> dict[str, str]:
     """Of every C source tried in this process: `ok`, or why eager torch does its work."""
     return {name: library.reason or "ok" for name, library in _LIBRARIES.items() if library.tried}
+
+
+def why_not(library: Library, *tensors: torch.Tensor) -> str | None:
+    """Why torch's own operators serve these tensors; None where `library` does: float32 on a CPU, run as written."""
+    for t in tensors:
+        if t.dtype is not torch.float32 or t.device.type != "cpu" or type(t) not in (torch.Tensor, torch.nn.Parameter):
+            return f"{type(t).__name__} of {t.dtype} on {t.device}"
+    if torch.compiler.is_compiling():
+        return "inductor fuses it with its neighbours"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "under a functorch transform"
+    if library.load() is None:
+        return library.reason
+    return None if library.threads or torch.get_num_threads() == 1 else "compiled without threads"
+
+
+def threads(work: int) -> int:
+    """How many threads share work on so many elements."""
+    return max(1, min(torch.get_num_threads(), work // SHARE))
 
 
 class Library:
@@ -81,7 +104,7 @@ class Library:
         )
         if os.name != "posix" or not compiler:
             return None, "no C compiler found; install gcc"
-        code = files(self.package).joinpath(self.source).read_text(encoding="utf-8")
+        code = _read(self.package, self.source)
         reason = ""
         for command, link in _commands([*compiler, *self.flags], self.openmp):
             key = hashlib.sha256(repr((code, command, bool(link), _processor())).encode()).hexdigest()[:32]
@@ -95,6 +118,12 @@ class Library:
                 continue
             return handle, ""
         return None, f"{compiler[0]}: {reason}"[:300]
+
+
+def _read(package: str, source: str) -> str:
+    """A source with the headers of this package that it includes pasted in: one text to hash and to compile."""
+    code = files(package).joinpath(source).read_text(encoding="utf-8")
+    return re.sub(r'^#include "(.+)"$', lambda found: _read("assay.nn.kernels", found[1]), code, flags=re.MULTILINE)
 
 
 def _commands(compiler: list[str], openmp: bool) -> list[tuple[list[str], list[str]]]:
