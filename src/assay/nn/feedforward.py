@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.nn.hooks import Tap, touch
+from assay.nn.kernels.gated import silu_times
 from assay.nn.kernels.linear import Linear
 from assay.nn.norms import Norm
 from assay.spec.axes import Activation
@@ -41,8 +42,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "... width"], tap: Tap | None = None) -> Float[Tensor, "... width"]:
         """Each position on its own."""
-        act = ACTIVATIONS[self.activation]
-        inner = act(self.up(x)) if self.gate is None else act(self.gate(x)) * self.up(x)
+        if self.gate is None:
+            inner = ACTIVATIONS[self.activation](self.up(x))
+        elif self.activation is Activation.silu:
+            inner = silu_times(self.gate(x), self.up(x))
+        else:
+            inner = ACTIVATIONS[self.activation](self.gate(x)) * self.up(x)
         inner = touch(tap, "inner", inner)
         if self.inner is not None:
             inner = self.inner(inner)
