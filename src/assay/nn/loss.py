@@ -16,6 +16,7 @@ from torch import Tensor
 
 from assay.nn.batch import TensorBatch, hidden_at_targets
 from assay.nn.hooks import Tap
+from assay.nn.kernels import cross_entropy
 from assay.nn.kernels.linear import fast_linear
 from assay.nn.transformer import Transformer
 
@@ -47,6 +48,9 @@ def chunk_loss(
 
     dL/dl = w ((1 + 2 z log Z) softmax(l) - onehot(target)), through the cap where there is one.
     """
+    if cap is None and cross_entropy.why_not(logits, weight) is None:
+        nats = cross_entropy.nats_at(logits, targets, weight if wanted else None, z_loss)
+        return (weight * nats).sum(), logits if wanted else None
     inner = None
     if cap is not None:
         squashed = torch.tanh(logits / cap)
@@ -174,8 +178,14 @@ def target_nats(model: Transformer, batch: TensorBatch) -> Float[Tensor, " n"]:
     matrix, out = model.head.matrix(model.embedding.weight), []
     for rows in _chunks(hidden.shape[0], matrix.shape[0]):
         logits = model.head.cap(_logits(hidden[rows], matrix, model.head.bias))
-        out.append(torch.logsumexp(logits, -1) - logits.gather(1, batch.targets[rows, None]).squeeze(1))
+        out.append(_nats(logits, batch.targets[rows]))
     return torch.cat(out) if out else hidden.new_zeros(0)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    if cross_entropy.why_not(logits) is None:
+        return cross_entropy.nats_at(logits, targets, None, 0.0)
+    return torch.logsumexp(logits, -1) - logits.gather(1, targets[:, None]).squeeze(1)
 
 
 def _logits(hidden: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
