@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from assay.data import delivered
 from assay.runs import versions
@@ -24,7 +24,22 @@ from assay.studies.protocol import REQUEST
 
 __all__ = ["Berth"]
 
-TREE, TEXTS = "tree", "texts"
+TREE, TEXTS, LOCK = "tree", "texts", "lock"
+
+
+def _own_folder() -> tuple[Path, IO[bytes]]:
+    """A temporary folder, and the open file that keeps others from removing it for as long as this process lives."""
+    import fcntl
+
+    everyone = Path(tempfile.gettempdir()).resolve()
+    for folder in everyone.glob("assay-berth-*"):
+        with suppress(OSError), (folder / LOCK).open("rb") as other:  # of other users, or still in use
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    hidden = Path(tempfile.mkdtemp(prefix=".assay-berth-", dir=everyone))
+    lock = (hidden / LOCK).open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return hidden.rename(everyone / hidden.name[1:]), lock
 
 
 class Berth:
@@ -36,8 +51,8 @@ class Berth:
     """
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Make a folder of its own."""
-        self._folder = Path(tempfile.mkdtemp(prefix="assay-")).resolve()
+        """Make a folder of its own, and remove those of berths that died."""
+        self._folder, self._lock = _own_folder()
         self._root = self._folder / TREE
         self._root.mkdir()
         # A berth has reserved a core, and no accelerator.
@@ -110,6 +125,7 @@ class Berth:
             self.kill()
             self._process.wait()
         self._nursery.__exit__()
+        self._lock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _here(self, request: bytes, paths: Sequence[str]) -> bytes:

@@ -57,7 +57,7 @@ class RayPlace:
         self._on, self.option = on, f" --on {on}"
         self._modules = ["assay.studies.worker", "assay.training.loop", *modules]
         self._ray = _import()
-        self._mine = not self._ray.is_initialized()
+        self._mine = on != "ray" or not self._ray.is_initialized()  # a caller's own Ray is used and left as it is
         if self._mine:
             _connect(self._ray, on, workers or default_workers())
         self._free: list[Any] = []
@@ -285,7 +285,8 @@ def _connect(ray: Any, on: str, cores: int) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--on {on}: {host}:{port} answers, but not as a Ray cluster that fits ({_first(error)}).",
-            "Give its client port, and install the same Python and ray on all machines.",
+            "Give its client port, install the same Python and ray on all machines, and where the cluster asks for a "
+            "token set RAY_AUTH_MODE=token.",
         ) from None
 
 
@@ -299,4 +300,6 @@ def _host(on: str, address: str) -> tuple[str, int]:
 
 def _first(error: BaseException) -> str:
     said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return said[0][:200] if said else type(error).__name__
+    if said and said[0].endswith(":"):  # the cause comes last, below a trace
+        said[0] += f" {said[-1]}"
+    return said[0][:300] if said else type(error).__name__

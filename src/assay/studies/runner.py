@@ -127,8 +127,9 @@ def run_all(
     """
     jobs = [Job(run, study.run(run.hash), reads=_begun_from(run)) for run in runs]
     again = f"Go on with: assay compare --out {study.path} --resume{place.option if place else ''}"
-    settings = {"workers": workers, "retries": retries, "place": place, "progress": progress, "command": command}
-    return run_jobs(jobs, again=again, **settings)
+    return run_jobs(
+        jobs, again=again, workers=workers, retries=retries, place=place, progress=progress, command=command
+    )  # fmt: skip
 
 
 def run_jobs(
