@@ -19,6 +19,13 @@ __all__ = ["UserError", "did_you_mean", "from_validation"]
 #: Longer values are cut in messages: the beginning is enough to find them.
 _VALUE_LENGTH = 80
 
+#: A longer message is cut in its middle: a file may hold a name of a megabyte.
+_MESSAGE_LENGTH = 4_000
+
+#: Characters of files that are shown as escapes: terminals obey control characters and turn text around at direction
+#: marks, and half a surrogate pair cannot be printed at all.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class UserError(ValueError):
     """A mistake of the user's, told in one message: the field or file, the value, and what would work.
@@ -33,13 +40,21 @@ class UserError(ValueError):
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         """See the class."""
-        super().__init__(f"{message.rstrip()} {remedy}" if remedy else message)
+        super().__init__(_printable(f"{message.rstrip()} {remedy}" if remedy else message))
         self.remedy = remedy
         self._parts = (message, remedy)
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str | None]]:
         """Pickle from both arguments, so that an error crosses from a worker process unchanged."""
         return type(self), self._parts
+
+
+def _printable(message: str) -> str:
+    """The message as it may go to a terminal, a page or a log, whatever the names in it are."""
+    if len(message) > _MESSAGE_LENGTH:
+        half = _MESSAGE_LENGTH // 2
+        message = f"{message[:half]} [{len(message) - 2 * half:,} characters left out] {message[-half:]}"
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), message)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 12) -> str:
@@ -53,9 +68,9 @@ def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 12) -> str:
     Returns:
         "Did you mean 'x'?" where one is close, else "Known: a, b, c." (empty when nothing is known).
     """
-    names = list(known)
+    names, name = list(known), str(name)[:_VALUE_LENGTH]  # no name is longer, and comparing takes the square of it
     folded = {n.lower().replace("-", "_"): n for n in reversed(names)}
-    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), folded, n=2, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), folded, n=2, cutoff=0.6)
     if close:
         return f"Did you mean {' or '.join(repr(folded[c]) for c in close)}?"
     if not names:
@@ -102,7 +117,7 @@ def _line(error: Any, model: type[BaseModel] | None) -> str:
         return message if not path or str(field) in message else f"{path} = {value}: {message}"
     if kind in ("enum", "literal_error"):
         allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        hint = did_you_mean(str(error["input"]), allowed)
+        hint = did_you_mean(error["input"] if isinstance(error["input"], str) else value, allowed)
         close = f" {hint}" if hint.startswith("Did") else ""
         return f"{path} = {value} is not allowed. Allowed: {', '.join(allowed)}.{close}"
     message = str(error["msg"]).rstrip(".")
@@ -119,7 +134,10 @@ def _path(location: Sequence[int | str]) -> str:
 
 def _show(value: object) -> str:
     """The value as the user would write it, cut where it is long."""
-    text = repr(str(value)) if isinstance(value, str) else repr(value)
+    try:
+        text = repr(str(value)) if isinstance(value, str) else repr(value)
+    except ValueError:  # Python writes no numbers of thousands of digits
+        text = f"a {type(value).__name__} of thousands of digits"
     return text if len(text) <= _VALUE_LENGTH else text[: _VALUE_LENGTH - 3] + "..."
 
 

@@ -65,14 +65,19 @@ def _run(target: Target, args: argparse.Namespace) -> int:
     kinds: dict[str, collections.Counter[str]] = {"refused": collections.Counter(), "failed": collections.Counter()}
     numbers = list(range(args.first, args.first + args.count))
     for at in range(0, len(numbers), args.batch):
-        for outcome in run_batch(lambda number: target.case(args.seed, number), target.read, numbers[at : at + args.batch], warm=warm):
+        for outcome in run_batch(
+            lambda number: target.case(args.seed, number), target.read, numbers[at : at + args.batch], warm=warm
+        ):
             counts[outcome.verdict] += 1
             if outcome.verdict != "clean":
                 kinds[outcome.verdict][outcome.kind] += 1
             if outcome.verdict == "failed" and kinds["failed"][outcome.kind] <= EXAMPLES:
                 _tell(target, outcome, args)
     spent = time.monotonic() - began
-    print(f"{target.name}: {len(numbers)} inputs in {spent:.0f} s: " + ", ".join(f"{counts[v]} {v}" for v in ("clean", "refused", "failed")))
+    print(
+        f"{target.name}: {len(numbers)} inputs in {spent:.0f} s: "
+        + ", ".join(f"{counts[v]} {v}" for v in ("clean", "refused", "failed"))
+    )
     for verdict, found in kinds.items():
         for kind, count in found.most_common():
             print(f"    {verdict:8}{count:7}  {kind}")
@@ -93,7 +98,12 @@ def _tell(target: Target, outcome: Outcome, args: argparse.Namespace) -> None:
     if outcome.kind != "hang":
         case = smaller(case, lambda less: run_one(less, target.read, warm=target.good()[0]).kind == outcome.kind)
     slug = "".join(c if c.isalnum() else "-" for c in outcome.kind)[:60].strip("-")
-    write_case(args.keep / f"{target.name}-{slug}-{outcome.number}.json", target.name, case, f"{outcome.kind}: {outcome.detail[-300:]}")
+    write_case(
+        args.keep / f"{target.name}-{slug}-{outcome.number}.json",
+        target.name,
+        case,
+        f"{outcome.kind}: {outcome.detail[-300:]}",
+    )
 
 
 if __name__ == "__main__":

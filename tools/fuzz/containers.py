@@ -47,7 +47,9 @@ def _entry(rng: random.Random, header: Any, names: list[str], size: int) -> Any:
     elif how == 2:
         entry["dtype"] = rng.choice(("F64", "F16", "BF16", "I8", "U64", "F8_E5M2", "F8_E8M0", "F4", "f32", "", "C64"))
     elif how == 3:
-        entry["shape"] = [rng.choice((-2, 0, 1, 2, 3, 2**16, 2**31, 2**32, 2**62, 2**64)) for _ in range(rng.randrange(6))]
+        entry["shape"] = [
+            rng.choice((-2, 0, 1, 2, 3, 2**16, 2**31, 2**32, 2**62, 2**64)) for _ in range(rng.randrange(6))
+        ]
     elif how == 4:
         entry["shape"] = [*(entry.get("shape") or []), 1] if rng.random() < 0.5 else (entry.get("shape") or [0])[::-1]
     elif how == 5:
@@ -56,7 +58,11 @@ def _entry(rng: random.Random, header: Any, names: list[str], size: int) -> Any:
         header["__metadata__"] = rng.choice(({"format": "pt"}, {"format": 3}, [], "x", None, {"a": {"b": 1}}))
     else:
         begin, end = 0, rng.choice((0, 4, size))
-        header[rng.choice(TEXTS[:12]) or "more"] = {"dtype": "F32", "shape": [(end - begin) // 4], "data_offsets": [begin, end]}
+        header[rng.choice(TEXTS[:12]) or "more"] = {
+            "dtype": "F32",
+            "shape": [(end - begin) // 4],
+            "data_offsets": [begin, end],
+        }
     return header
 
 
@@ -93,7 +99,9 @@ class Gguf:
             out += [_text(key), struct.pack("<I", kind & 0xFFFFFFFF), _value(kind, value)]
         for name, dimensions, kind, offset in self.tensors:
             out += [_text(name), struct.pack("<I", len(dimensions))]
-            out += [struct.pack("<Q", d % 2**64) for d in dimensions] + [struct.pack("<IQ", kind % 2**32, offset % 2**64)]
+            out += [struct.pack("<Q", d % 2**64) for d in dimensions] + [
+                struct.pack("<IQ", kind % 2**32, offset % 2**64)
+            ]
         head = b"".join(out)
         return head + b"\0" * (-len(head) % 32) + self.data
 
@@ -127,7 +135,9 @@ class Gguf:
             if what == 0:
                 name = rng.choice((*TEXTS[:20], "rope_freqs.weight", "output.weight", self.tensors[0][0]))
             elif what == 1:
-                dimensions = [rng.choice((0, 1, 2, 31, 32, 256, 2**32, 2**63, 2**64 - 1)) for _ in range(rng.randrange(6))]
+                dimensions = [
+                    rng.choice((0, 1, 2, 31, 32, 256, 2**32, 2**63, 2**64 - 1)) for _ in range(rng.randrange(6))
+                ]
             elif what == 2:
                 kind = rng.choice((*range(42), 255, 2**31))
             elif what == 3:
@@ -311,7 +321,10 @@ def zipped(rng: random.Random, content: bytes, change: Any) -> bytes:
             at = pickles[0] if pickles else at
             entries[at] = (entries[at][0], change(rng, entries[at][1]))
         elif how == 4:
-            entries[at] = (rng.choice(("../evil.pkl", "/tmp/evil", "archive/../../x", name + "x", "data.pkl", "")), inner)
+            entries[at] = (
+                rng.choice(("../evil.pkl", "/tmp/evil", "archive/../../x", name + "x", "data.pkl", "")),
+                inner,
+            )
         elif how == 5:
             entries.insert(at, (name, inner))
         elif how == 6:

@@ -28,7 +28,7 @@ from tools.fuzz.cases import Case, write_files
 
 __all__ = ["CPU", "Outcome", "Watch", "run_batch", "run_one"]
 
-CPU = 10.0
+CPU = 5.0
 """Seconds of CPU time that an input may take."""
 WALL = 120.0
 """Seconds without a word after which a child is given up."""

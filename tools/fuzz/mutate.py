@@ -58,7 +58,7 @@ def leaves(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def tree(rng: random.Random, value: Any, *, known: tuple[Any, ...] = (), changes: int | None = None) -> Any:
     """A changed copy of a tree. `known`: values that some field of its kind takes, to put where others stand."""
     value = copy.deepcopy(value)
-    for _ in range(changes if changes is not None else rng.choice((1, 1, 1, 2, 3, 6))):
+    for _ in range(changes if changes is not None else rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 4))):
         value = _changed(rng, value, known)
     return value
 
@@ -81,7 +81,7 @@ def _changed(rng: random.Random, value: Any, known: tuple[Any, ...]) -> Any:
         holder.insert(key, copy.deepcopy(item))
     elif how == 3:
         holder[key] = copy.deepcopy(_at(value, rng.choice(places)))
-    elif how in (4, 5) and isinstance(item, int | float) and not isinstance(item, bool):
+    elif how in (4, 5, 9, 10) and isinstance(item, int | float) and not isinstance(item, bool):
         holder[key] = _number(rng, item)
     elif how == 6:
         holder[key] = rng.choice(([item], {"a": item}, str(item), [item, item], {str(item)[:40]: item}))
@@ -128,7 +128,7 @@ def dumped(rng: random.Random, value: Any, *, indent: int | None = None) -> byte
 
 def text_damage(rng: random.Random, content: bytes) -> bytes:
     """Now and then a text is damaged as text too."""
-    how = rng.randrange(24)
+    how = rng.randrange(60)
     if how == 0:
         return blind(rng, content)
     if how == 1:
@@ -161,7 +161,9 @@ def blind(rng: random.Random, content: bytes) -> bytes:
         elif how == 6:
             data[at : at + 8] = rng.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)).to_bytes(8, "little")
         elif how == 7:
-            data[at : at + 4] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"....", b"\n\n\n\n"))
+            data[at : at + 4] = rng.choice(
+                (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"....", b"\n\n\n\n")
+            )
         else:
             size = rng.choice((1, 16, 200))
             other = rng.randrange(len(data) + 1)

@@ -169,7 +169,16 @@ def _tokens(rng: random.Random) -> Case:
     elif how < 9:
         lines = seeds.ranked().split(b"\n")
         lines[rng.randrange(len(lines))] = rng.choice(
-            (b"", b"dGhl 0", b"dGhl 999", b"!!! 3", b"dGhl", b"dGhl " + b"9" * 5000, b"dGhl -1", b"QUFB" * 30_000 + b" 263")
+            (
+                b"",
+                b"dGhl 0",
+                b"dGhl 999",
+                b"!!! 3",
+                b"dGhl",
+                b"dGhl " + b"9" * 5000,
+                b"dGhl -1",
+                b"QUFB" * 30_000 + b" 263",
+            )
         )
         case["tokenizer.model"] = blind(rng, b"\n".join(lines)) if rng.random() < 0.3 else b"\n".join(lines)
     elif how < 10:
@@ -178,10 +187,14 @@ def _tokens(rng: random.Random) -> Case:
         case["tokenizer.model"] = rng.choice(seeds.sentencepieces())
         settings = tree(rng, settings, known=({"content": "x"}, "<0x0A>", *TEMPLATES))
         if isinstance(settings, dict) and rng.random() < 0.5:
-            settings["chat_template"] = rng.choice((*TEMPLATES, [{"name": "default", "template": rng.choice(TEMPLATES)}]))
+            settings["chat_template"] = rng.choice(
+                (*TEMPLATES, [{"name": "default", "template": rng.choice(TEMPLATES)}])
+            )
         if rng.random() < 0.1:
             case["chat_template.jinja"] = blind(rng, rng.choice(TEMPLATES).encode())
-    case["tokenizer_config.json"] = text_damage(rng, dumped(rng, settings)) if how >= 10 else json.dumps(settings).encode()
+    case["tokenizer_config.json"] = (
+        text_damage(rng, dumped(rng, settings)) if how >= 10 else json.dumps(settings).encode()
+    )
     case["model_type"] = rng.choice((b"llama", b"t5", b"mbart", b"chatglm", b""))
     return case
 
@@ -221,7 +234,7 @@ def read_tokens(folder: Path) -> None:
         own = load_tokenizer(folder)
         assert len(own.hash) == 16
         for text in SPOKEN:
-            assert own.decode(own.encode(text)) == text or True
+            own.decode(own.encode(text))
         return
     found = folder_tokenizer(folder, seeds.tiny_spec(600), kind)
     if found is None:

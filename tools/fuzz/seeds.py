@@ -142,7 +142,9 @@ def fast() -> tuple[dict[str, Any], ...]:
         else:
             made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
             made.pre_tokenizer = pre_tokenizers.Metaspace() if name == "Unigram" else pre_tokenizers.Whitespace()
-        made.train_from_iterator(LINES, trainer(vocab_size=300, special_tokens=["[UNK]", "<s>", "</s>"], show_progress=False))
+        more = {"unk_token": "[UNK]"} if name == "Unigram" else {}
+        specials = ["[UNK]", "<s>", "</s>"]
+        made.train_from_iterator(LINES, trainer(vocab_size=300, special_tokens=specials, show_progress=False, **more))
         begin, end = made.token_to_id("<s>"), made.token_to_id("</s>")
         made.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", special_tokens=[("<s>", begin), ("</s>", end)]
@@ -204,9 +206,27 @@ def ggufs() -> tuple[Gguf, ...]:
     import numpy as np
 
     found = []
-    for arch, kind in (("llama", "llama"), ("gemma2", "llama"), ("qwen3", "gpt2"), ("llama", "none"), ("olmo2", "gpt2")):
+    for arch, kind in (
+        ("llama", "llama"),
+        ("gemma2", "llama"),
+        ("qwen3", "gpt2"),
+        ("llama", "none"),
+        ("olmo2", "gpt2"),
+    ):
         rng = np.random.default_rng(0)
-        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", "t", "h", "e", "th", "the", "▁the"]
+        tokens = [
+            "<unk>",
+            "<s>",
+            "</s>",
+            *(f"<0x{i:02X}>" for i in range(256)),
+            "▁",
+            "t",
+            "h",
+            "e",
+            "th",
+            "the",
+            "▁the",
+        ]
         if kind == "gpt2":
             from assay.published.ranked import _letters
 

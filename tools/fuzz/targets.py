@@ -34,7 +34,7 @@ class Target:
 TARGETS: dict[str, Target] = {}
 
 
-def target(name: str, what: str, make: Callable[[random.Random], Case], good: Callable[[], list[Case]]):  # noqa: ANN201
+def target(name: str, what: str, make: Callable[[random.Random], Case], good: Callable[[], list[Case]]):
     """Register a reader under a name."""
 
     def register(read: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -26,6 +26,7 @@ from assay.data.corpus import Corpus, hash_documents
 from assay.data.tokenizer import Tokenizer
 from assay.errors import UserError
 from assay.objectives.base import Ints
+from assay.spec.plain import parse_json
 
 __all__ = ["TokenDocuments", "tokenize", "write_shards"]
 
@@ -88,9 +89,10 @@ class TokenDocuments:
         folder = Path(folder)
         remedy = "Delete the folder; it will be made again from the text."
         try:
-            meta = json.loads((folder / "meta.json").read_bytes())
+            meta = parse_json((folder / "meta.json").read_bytes())
             path = folder / "tokens.bin"
-            dtype, total = np.dtype(meta["dtype"]), int(meta["tokens"])
+            dtype, total = np.dtype(_one_of(meta["dtype"], _TYPES)), meta["tokens"]
+            vocabulary, boundaries = meta["vocab_size"], [_one_of(name, BITS) for name in meta["boundaries"]]
             size = path.stat().st_size
             if size != total * dtype.itemsize:
                 raise UserError(f"{path}: {size} bytes, where {total * dtype.itemsize} were written.", remedy)
@@ -98,13 +100,16 @@ class TokenDocuments:
                 raise UserError(f"{path}: its content has changed since it was written (wrong hash).", remedy)
             if _hash_file(folder / "offsets.npy") != meta["offsets_sha256"]:
                 raise UserError(f"{folder / 'offsets.npy'}: its content has changed (wrong hash).", remedy)
-            boundaries, marks = meta["boundaries"], None
+            marks = None
             if boundaries:
                 if _hash_file(folder / "flags.bin") != meta["flags_sha256"]:
                     raise UserError(f"{folder / 'flags.bin'}: its content has changed (wrong hash).", remedy)
                 marks = np.memmap(folder / "flags.bin", dtype=np.uint8, mode="r", shape=(total,)) if total else None
-            offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+            offsets = _offsets(folder / "offsets.npy", total)
             tokens = np.memmap(path, dtype=dtype, mode="r", shape=(total,)) if total else np.zeros(0, dtype)
+            largest = int(tokens.max(initial=0))
+            if total and largest >= vocabulary:
+                raise ValueError(f"token {largest} of a vocabulary of {vocabulary}")
         except UserError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -240,6 +245,38 @@ def _encode(corpus: Corpus, tokenizer: Tokenizer) -> Iterator[tuple[Ints, NDArra
 def _encoded(block: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[Ints, NDArray[np.uint8]]]:
     for text, ids in zip(block, tokenizer.encode_batch(block), strict=True):
         yield ids, flags(text, tokenizer.lengths(ids))
+
+
+_TYPES = ("<u2", "<u4")
+"""Types of ids, as `write_shards` names them."""
+
+
+def _one_of(value: object, known: Iterable[str]) -> str:
+    if isinstance(value, str) and value in known:
+        return value
+    raise ValueError(f"{value!r} is none of {', '.join(known)}")
+
+
+def _offsets(path: Path, total: int) -> Ints:
+    """The borders of documents in `total` tokens, ascending from 0. A file of numpy's own form is all that is read:
+    `np.load` would open archives and objects too, and its header's reader evaluates Python's syntax.
+
+    Raises:
+        ValueError: something else.
+    """
+    content = path.read_bytes()
+    head = 10 + int.from_bytes(content[8:10], "little")
+    said = content[10:head].decode("latin1")
+    count = (len(content) - head) // 8
+    if (
+        content[:8] != b"\x93NUMPY\x01\x00"
+        or f"'descr': '<i8', 'fortran_order': False, 'shape': ({count},)" not in said
+    ):
+        raise ValueError(f"{path.name} is no list of offsets")
+    offsets = np.frombuffer(content, np.int64, count, head)
+    if not count or offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+        raise ValueError(f"{path.name} does not cut {total} tokens into documents")
+    return offsets
 
 
 def _hash_file(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from assay.data import delivered
 from assay.data.corpus import Corpus
 from assay.errors import UserError, did_you_mean
+from assay.spec.plain import parse_json
 
 __all__ = ["read", "read_jsonl", "read_parquet", "read_text"]
 
@@ -84,10 +85,11 @@ def read_jsonl(path: Path, field: str = "text") -> list[str]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
+            why = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
             raise UserError(
-                f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}).",
+                f"{path}, line {number}: not valid JSON ({why}).",
                 "Each line has to be one JSON object.",
             ) from None
         if not isinstance(row, dict):

@@ -22,6 +22,7 @@ from assay.data.specials import FIRST, special_name, vocabulary
 from assay.errors import UserError
 from assay.objectives.base import Ints, Vocabulary
 from assay.spec.data import BYTES, TokenizerKind, TokenizerSpec
+from assay.spec.plain import parse_json
 
 __all__ = ["FILE", "BPETokenizer", "ByteTokenizer", "Tokenizer", "load_tokenizer", "train_tokenizer"]
 
@@ -197,7 +198,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """
     path = Path(folder) / FILE
     try:
-        fields = json.loads(path.read_bytes())
+        fields = parse_json(path.read_bytes())
         spec = TokenizerSpec.model_validate(fields["spec"])
         return BPETokenizer(spec, fields["bpe"]) if fields["bpe"] else ByteTokenizer(spec)
     except FileNotFoundError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +16,7 @@ from assay.data.corpus import hash_documents
 from assay.errors import UserError
 from assay.evaluation.tasks import Item, Task
 from assay.evaluation.templates import LABELLED, PROMPTED, Template, close_name
+from assay.spec.plain import parse_json
 
 __all__ = ["MOST_CLASSES", "Table", "labelled_task", "read_table"]
 
@@ -21,6 +25,11 @@ MOST_CLASSES = 64
 KINDS = "CSV (.csv), TSV (.tsv), JSON Lines (.jsonl) or Parquet (.parquet)"
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 """Compressed files: suffix behind the kind's own, and the module that opens them."""
+MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""How compressed files begin, whatever they are called: polars would unpack some of them, however large they get."""
+ROOM, TIMES = 32 << 20, 250
+"""A file may unpack to so many bytes, or to so many times its own size: texts shrink to a tenth or a fiftieth."""
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,25 @@ def read_table(path: str | Path) -> Table:
 
 
 def _unpacked(path: Path) -> bytes:
-    """A file's bytes, unpacked where its name says that it is compressed."""
-    if path.suffix.lower() in PACKED:
+    """A file's bytes, unpacked where its name says that it is compressed.
+
+    Raises:
+        UserError: damaged, or made to fill the memory.
+    """
+    if path.suffix.lower() not in PACKED:
+        content = path.read_bytes()
+        if content.startswith(MAGIC):
+            raise UserError(f"{path}: is compressed, and its name does not say so.", f"Add {' or '.join(PACKED)}.")
+        return content
+    most = max(ROOM, TIMES * path.stat().st_size)
+    try:
         with import_module(PACKED[path.suffix.lower()]).open(path, "rb") as file:
-            return bytes(file.read())
-    return path.read_bytes()
+            content = bytes(file.read(most + 1))
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{path}: cannot be unpacked ({error}).", "Download or pack it again.") from None
+    if len(content) > most:
+        raise UserError(f"{path}: unpacks to more than {most:,} bytes.", "Unpack it yourself if you trust it.")
+    return content
 
 
 def _json_lines(path: Path) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
@@ -83,11 +106,16 @@ def _json_lines(path: Path) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not valid JSON ({error.msg}).", "Mend the line.") from None
+            row = parse_json(line)
+        except ValueError as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise UserError(f"{path}, line {number}: not valid JSON ({why}).", "Mend the line.") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: a {type(row).__name__}, where an object belongs.")
+        if "\\ud" in line.lower() and _HALF.search(json.dumps(row, ensure_ascii=False)):
+            raise UserError(
+                f"{path}, line {number}: holds half a surrogate pair, which is no text.", "Write the character whole."
+            )
         columns |= dict.fromkeys(row)
         rows.append(row)
     return tuple(columns), rows

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from assay.errors import UserError
 from assay.published.config import Config
 from assay.published.transforms import SAME, Transform
 from assay.spec.model import ModelSpec
@@ -52,9 +53,21 @@ class Given:
     """Names and shapes of the published tensors, read when first asked for; empty where there are no weights."""
 
     def shape(self, *names: str) -> tuple[int, ...] | None:
-        """The shape of the first of these tensors that is there."""
+        """The shape of the first of these matrices that is there.
+
+        Raises:
+            UserError: it is no matrix, or an empty one.
+        """
         shapes = self.shapes()
-        return next((shapes[name] for name in names if name in shapes), None)
+        name = next((name for name in names if name in shapes), None)
+        if name is None:
+            return None
+        if len(shapes[name]) != 2 or not all(shapes[name]):
+            raise UserError(
+                f"{self.config.place}: beside it tensor {name} has shape {list(shapes[name])}, where a matrix belongs.",
+                "Use the configuration that was published with these weights.",
+            )
+        return shapes[name]
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from assay.errors import UserError
+from assay.spec.parts import MOST_LAYERS
+from assay.spec.plain import parse_json
 
 __all__ = ["Config"]
 
 _REQUIRED: Any = object()
+
+MOST = 10**15
+"""Larger than any size; whole numbers up to it are exact in floats too."""
 
 
 class Config:
@@ -33,8 +39,8 @@ class Config:
             UserError: the file is not JSON, or holds no object.
         """
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            fields = parse_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read as JSON ({error}).", "Download the file again.") from None
         if not isinstance(fields, dict):
             raise UserError(f"{path}: holds a {type(fields).__name__}, where an object with fields belongs.")
@@ -60,6 +66,14 @@ class Config:
             raise self.fail(name, "a whole number from 1 up belongs here.")
         return found
 
+    def layers(self, *names: str, default: Any = _REQUIRED) -> Any:
+        """A depth: a whole number from 1 up, of which lists with an entry a layer may be made."""
+        found = self.size(*names, default=default)
+        if found is not None and found > MOST_LAYERS:
+            name = next((n for n in names if self.fields.get(n) == found), names[0])
+            raise self.fail(name, f"more than {MOST_LAYERS:,} layers are not supported.")
+        return found
+
     def classes(self) -> list[str]:
         """The names in `architectures`."""
         found = self.fields.get("architectures") or []
@@ -81,7 +95,9 @@ class Config:
 
     def fail(self, name: str, why: str, remedy: str | None = None) -> UserError:
         """The error to raise for a field whose value does not work."""
-        return UserError(f"{self.place}: {name} = {json.dumps(self.fields.get(name), default=str)}: {why}", remedy)
+        value = json.dumps(self.fields.get(name), default=str)
+        value = value if len(value) <= 200 else f"{value[:200]}..."
+        return UserError(f"{self.place}: {name} = {value}: {why}", remedy)
 
     def _of(self, names: tuple[str, ...], kinds: tuple[type, ...], what: str, default: Any) -> Any:
         for name in names:
@@ -90,6 +106,10 @@ class Config:
                 continue
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise self.fail(name, f"{what} belongs here.")
+            if isinstance(value, int) and abs(value) > MOST:
+                raise self.fail(name, "is larger than any that works.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self.fail(name, "is not finite.")
             return value
         if default is _REQUIRED:
             raise UserError(

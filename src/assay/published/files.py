@@ -5,14 +5,15 @@ Header of a safetensors file: 8 bytes little-endian length, then JSON: name -> d
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from assay.errors import UserError
+from assay.spec.plain import parse_json
 
 __all__ = ["Entry", "Files", "header", "weight_files"]
 
@@ -23,6 +24,9 @@ BYTES = {
 }  # fmt: skip
 LONGEST = 100_000_000
 """Bytes of a header; safetensors itself allows no more."""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name: file systems allow no more."""
 
 PICKLES = (".bin", ".pt", ".pth")
 NOT_WEIGHTS = {"expected.safetensors", "optimizer.safetensors", "optimizer.pt", "training_args.bin", "scheduler.pt"}
@@ -63,10 +67,10 @@ def header(path: Path) -> dict[str, Entry]:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, LONGEST):
                 raise UserError(f"{path}: truncated, or not a safetensors file ({size} bytes).", AGAIN)
-            fields = json.loads(file.read(length))
+            fields = parse_json(file.read(length))
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror or error}).", "Check the path.") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{path}: its header is corrupt.", AGAIN) from None
     if not isinstance(fields, dict):
         raise UserError(f"{path}: its header is corrupt.", AGAIN)
@@ -83,7 +87,8 @@ def header(path: Path) -> dict[str, Entry]:
 def _entry(path: Path, name: str, said: Any, room: int) -> Entry:
     try:
         kind, shape, (begin, end) = said["dtype"], tuple(said["shape"]), said["data_offsets"]
-        sound = 0 <= begin <= end and end - begin == BYTES.get(kind, 0) * math.prod(shape)
+        whole = all(type(number) is int and 0 <= number < 1 << 63 for number in (*shape, begin, end))
+        sound = whole and begin <= end and end - begin == BYTES.get(kind, 0) * math.prod(shape)
     except (KeyError, TypeError, ValueError):
         sound, kind, shape, end = False, "", (), 0
     if kind and kind not in BYTES:
@@ -131,7 +136,10 @@ def _ranks(folder: Path) -> list[Path]:
     latest = folder / "latest"
     if not latest.is_file():
         return []
-    iteration = latest.read_text(encoding="utf-8").strip()
+    try:
+        iteration = latest.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{latest}: cannot be read as text ({error}).", AGAIN) from None
     inner = folder / _inside(latest, iteration)
     found = sorted(inner.glob("mp_rank_[0-9][0-9]_model_states.pt"))
     if not found:
@@ -149,9 +157,9 @@ def _whole(folder: Path, found: list[Path], pattern: str) -> list[Path]:
 
 def _indexed(index: Path) -> Files:
     try:
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        where = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
         listed = {str(name): str(file) for name, file in where.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{index}: is no index of weights (an object with weight_map).", AGAIN) from None
     files = {file: index.parent / _inside(index, file) for file in sorted(set(listed.values()))}
     for file, path in files.items():
@@ -163,6 +171,8 @@ def _indexed(index: Path) -> Files:
 def _inside(place: Path, name: str) -> PurePosixPath:
     """A relative path that stays in its folder; a checkpoint may not send the reader elsewhere."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
+    if not name or path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
         raise UserError(f"{place}: names {name!r}, which lies outside of its folder; refused.", "Do not trust it.")
+    if not name.isprintable() or max(map(len, map(os.fsencode, path.parts)), default=0) > LONGEST_NAME:
+        raise UserError(f"{place}: names {name!r}, which is no file's name; it is corrupt.", AGAIN)
     return path

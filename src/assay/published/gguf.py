@@ -18,6 +18,7 @@ from assay.published import gemma, llama, mistral, olmo, qwen
 from assay.published.base import Family, Fields, Given, Row
 from assay.published.config import Config
 from assay.published.describe import Described
+from assay.published.files import AGAIN
 from assay.published.gguf_file import BLOCKS, GGUF
 from assay.published.transforms import SAME, Piled, Shifted, Transform, Unpaired
 from assay.spec.model import ModelSpec
@@ -98,7 +99,7 @@ def describe_gguf(path: Path) -> tuple[Described, GGUF]:
     """
     file = GGUF.read(path)
     name = file.metadata.get("general.architecture")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UserError(
             f"{path}: the architecture {name!r} is not supported.",
             f"Supported in GGUF: {', '.join(ARCHITECTURES)}. Or use the original's folder.",
@@ -157,18 +158,20 @@ def _config(file: GGUF, name: str, say: Architecture) -> Fields:
     def get(key: str, default: Any = None) -> Any:
         return file.metadata.get(f"{name}.{key}", default)
 
-    def need(key: str) -> Any:
+    def need(key: str, kind: type = int) -> Any:
         value = get(key)
         if isinstance(value, list):  # some files give one value a layer
-            value = value[0] if value and len(set(value)) == 1 else None
+            value = value[0] if value and all(other == value[0] for other in value) else None
         if value is None:
             raise UserError(f"{file.path}: {name}.{key} is missing, or differs by layer.", "Convert the model again.")
-        return value
+        return _number(file, f"{name}.{key}", value, kind)
 
     shapes = {tensor: record.shape for tensor, record in file.tensors.items()}
     if "token_embd.weight" not in shapes:
         raise UserError(f"{file.path}: tensor token_embd.weight is missing.", "Convert the model again.")
     heads, width = need("attention.head_count"), need("embedding_length")
+    if not 0 < heads <= width:
+        raise UserError(f"{file.path}: {name}.attention.head_count = {heads} of width {width}.", "Convert it again.")
     fields: Fields = {
         "model_type": name,
         "vocab_size": shapes["token_embd.weight"][0],
@@ -179,7 +182,7 @@ def _config(file: GGUF, name: str, say: Architecture) -> Fields:
         "head_dim": get("attention.key_length", width // heads),
         "intermediate_size": need("feed_forward_length"),
         "max_position_embeddings": need("context_length"),
-        "rms_norm_eps": _rounded(need(say.eps)),
+        "rms_norm_eps": _rounded(need(say.eps, float)),
         "rope_theta": get("rope.freq_base", 10_000.0),
         "tie_word_embeddings": "output.weight" not in shapes,
         "attention_bias": "blk.0.attn_q.bias" in shapes,
@@ -196,6 +199,17 @@ def _config(file: GGUF, name: str, say: Architecture) -> Fields:
     for ours, theirs in {"bos": "bos", "eos": "eos", "pad": "padding"}.items():
         fields[f"{ours}_token_id"] = file.metadata.get(f"tokenizer.ggml.{theirs}_token_id")
     return fields
+
+
+def _number(file: GGUF, key: str, value: Any, kind: type) -> Any:
+    """A value of the metadata, if it is a number of that kind.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or (kind is float and not math.isfinite(value)):
+        raise UserError(f"{file.path}: {key} = {value!r}: a number belongs here.", "Convert the model again.")
+    return value
 
 
 def _rounded(value: float) -> float:
@@ -225,7 +239,10 @@ def _llama3(file: GGUF, name: str) -> Fields:
     import numpy as np
 
     found = np.asarray(read_array(file, "rope_freqs.weight"), np.float64)
-    theta = float(file.metadata.get(f"{name}.rope.freq_base", 10_000.0))
+    key = f"{name}.rope.freq_base"
+    theta = float(_number(file, key, file.metadata.get(key, 10_000.0), float))
+    if found.ndim != 1 or not np.isfinite(found).all() or not (found > 0).all() or theta <= 0:
+        raise UserError(f"{file.path}: tensor rope_freqs.weight holds no divisors of frequencies.", AGAIN)
     factor, original, low, high = float(found.max()), 8192, 1.0, 4.0
     frequency = theta ** (-np.arange(len(found)) / len(found))
     turns = original * frequency / (2 * math.pi)

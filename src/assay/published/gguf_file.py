@@ -35,6 +35,8 @@ BLOCKS: dict[int, tuple[str, int, int]] = {
 
 MOST = 1 << 28
 """More entries than any file has: a count above it is damage."""
+DEEPEST = 16
+"""Arrays within arrays; files have one."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class _Reader:
     """A cursor over the file's bytes."""
 
     def __init__(self, path: Path, data: memoryview) -> None:
-        self.path, self.data, self.at = path, data, 0
+        self.path, self.data, self.at, self.depth = path, data, 0, 0
 
     def whole(self) -> GGUF:
         if bytes(self.data[:4]) != b"GGUF":
@@ -137,11 +139,17 @@ class _Reader:
         if kind != ARRAY:
             raise self.damaged(f"a metadata value has the unknown type {kind}")
         inner, number = self.scalar("I"), self.count()
+        if inner == ARRAY:
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise self.damaged(f"arrays nested deeper than {DEEPEST} levels")
         if inner in SCALARS:
             letter = SCALARS[inner]
             raw = self.take(number * struct.calcsize("<" + letter))
             return list(struct.unpack(f"<{number}{letter}", raw))
-        return [self.value(inner) for _ in range(number)]
+        found = [self.value(inner) for _ in range(number)]
+        self.depth -= inner == ARRAY
+        return found
 
     def text(self) -> str:
         return bytes(self.take(self.count())).decode("utf-8", errors="replace")

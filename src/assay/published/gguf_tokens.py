@@ -13,6 +13,7 @@ from typing import Any
 from assay.errors import UserError
 from assay.published.files import AGAIN
 from assay.published.gguf_file import GGUF
+from assay.published.rust import guarded
 from assay.published.tokens import Fast, PublishedTokenizer, fits
 from assay.spec.model import ModelSpec
 
@@ -45,26 +46,48 @@ def gguf_tokenizer(file: GGUF, spec: ModelSpec) -> PublishedTokenizer | None:
     kind, tokens = say.get("ggml.model"), say.get("ggml.tokens")
     if not kind or not tokens:
         return None
-    if kind == "gpt2":
-        inner = _byte_level(file, say, tokens)
-    elif kind == "llama":
-        inner = _sentence_pieces(file, say, tokens)
-    else:
+    _check(file, say)
+    if kind not in ("gpt2", "llama"):
         _passed_over(file, f"tokenizer.ggml.model = {kind!r}")
         return None
-    if inner is None:
-        _passed_over(file, f"tokenizer.ggml.pre = {say.get('ggml.pre')!r}")
-        return None
-    _add_specials(inner, tokens, say.get("ggml.token_type") or [])
-    _surround(inner, say, tokens, begins=kind == "llama" or say.get("ggml.pre") in ("llama-bpe", "llama3", "llama-v3"))
+    with guarded(f"{file.path}: its tokenizer is corrupt"):
+        inner = _byte_level(file, say, tokens) if kind == "gpt2" else _sentence_pieces(file, say, tokens)
+        if inner is None:
+            _passed_over(file, f"tokenizer.ggml.pre = {say.get('ggml.pre')!r}")
+            return None
+        _add_specials(inner, tokens, say.get("ggml.token_type") or [])
+        begins = kind == "llama" or say.get("ggml.pre") in ("llama-bpe", "llama3", "llama-v3")
+        _surround(inner, say, tokens, begins=begins)
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     specials = {f"{ours}_token": name for ours, key in names.items() if (name := _named(say, tokens, key)) is not None}
-    made = PublishedTokenizer(Fast(inner), str(file.path), specials, say.get("chat_template"))
+    made = PublishedTokenizer(Fast(inner, str(file.path)), str(file.path), specials, say.get("chat_template"))
     return fits(made, spec)
 
 
+KINDS: dict[str, tuple[type, str]] = {
+    "ggml.tokens": (str, "texts"), "ggml.merges": (str, "texts"), "ggml.token_type": (int, "numbers"),
+    "ggml.scores": (float, "numbers"),
+}  # fmt: skip
+"""Lists of the metadata, and what they hold."""
+
+
+def _check(file: GGUF, say: Mapping[str, Any]) -> None:
+    """Lists that hold what they should, texts that are texts.
+
+    Raises:
+        UserError: one that is something else.
+    """
+    for key, (kind, what) in KINDS.items():
+        value = say.get(key)
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, kind) for item in value)):
+            raise UserError(f"{file.path}: tokenizer.{key} holds no list of {what}.", AGAIN)
+    for key in ("ggml.model", "ggml.pre", "chat_template"):
+        if not isinstance(say.get(key, ""), str):
+            raise UserError(f"{file.path}: tokenizer.{key} is no text.", AGAIN)
+
+
 def _passed_over(file: GGUF, what: str) -> None:
-    warnings.warn(f"{file.path}: {what} is not supported: the model takes ids alone.", stacklevel=4)
+    warnings.warn(f"{file.path}: {what} is not supported: the model takes ids alone.", stacklevel=5)
 
 
 def _byte_level(file: GGUF, say: Mapping[str, Any], tokens: Sequence[str]) -> Any | None:
@@ -83,11 +106,11 @@ def _byte_level(file: GGUF, say: Mapping[str, Any], tokens: Sequence[str]) -> An
     else:
         return None
     merges = [tuple(merge.split(" ", 1)) for merge in say.get("ggml.merges") or []]
-    try:
-        # Llama 3's merges leave some of its words out: these are taken whole.
-        model = BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre in PATTERNS)
-    except Exception as error:
-        raise UserError(f"{file.path}: its tokenizer is corrupt ({error}).", AGAIN) from None
+    odd = next((merge for merge in merges if len(merge) != 2), None)
+    if odd is not None:
+        raise UserError(f"{file.path}: its tokenizer's merge {odd[0]!r} joins no two pieces.", AGAIN)
+    # Llama 3's merges leave some of its words out: these are taken whole.
+    model = BPE({token: i for i, token in enumerate(tokens)}, merges, ignore_merges=pre in PATTERNS)
     inner = Tokenizer(model)
     inner.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     inner.decoder = decoders.ByteLevel()
@@ -119,8 +142,9 @@ def _sentence_pieces(file: GGUF, say: Mapping[str, Any], tokens: Sequence[str]) 
 def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
     """Every way to make a piece of two others, the best-scored pieces first."""
     found = []
+    lengths = sorted(set(map(len, ids)))  # cutting a piece anywhere would take the square of a long one
     for piece, number in ids.items():
-        ways = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        ways = [(piece[:cut], piece[cut:]) for cut in lengths if 0 < cut < len(piece)]
         ways = [(a, b) for a, b in ways if a in ids and b in ids]
         found += [(-scores[number], number, ids[a], ids[b], a, b) for a, b in ways]
     return [(a, b) for *_, a, b in sorted(found, key=lambda way: way[:4])]

@@ -54,7 +54,7 @@ def sizes(given: Given) -> Fields:
     return {
         "vocab_size": config.integer("vocab_size"),
         "width": config.integer("hidden_size"),
-        "layers": config.integer("num_hidden_layers"),
+        "layers": config.layers("num_hidden_layers"),
         "init": {"kind": "normal", "std": float(config.number("initializer_range", default=0.02))},
     }
 

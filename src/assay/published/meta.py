@@ -52,9 +52,9 @@ def to_spec(given: Given) -> Fields:
     config = given.config
     if config.raw("moe") or config.raw("num_experts"):
         raise config.fail("moe", "experts in this form are not supported.", "Use the Hugging Face form (Mixtral).")
-    width, heads = config.integer("dim"), config.integer("n_heads")
-    kv = config.integer("n_kv_heads", default=heads)
-    head = config.integer("head_dim", default=width // heads)  # head_dim and hidden_dim: Mistral's files of this form
+    width, heads = config.size("dim"), config.size("n_heads")
+    kv = config.size("n_kv_heads", default=heads)
+    head = config.size("head_dim", default=width // heads)  # head_dim and hidden_dim: Mistral's files of this form
     ranks = _ranks(given, heads * head)
     inner = given.shape("layers.0.feed_forward.w1.weight")
     theta = config.number("rope_theta", default=10_000.0)
@@ -106,8 +106,11 @@ def _rule(given: Given, width: int) -> int:
     if said is not None:
         return int(said)
     inner = int(2 * 4 * width / 3)
-    inner = int(given.config.number("ffn_dim_multiplier", default=1.0) * inner)
-    multiple: int = given.config.integer("multiple_of", default=256)
+    factor = given.config.number("ffn_dim_multiplier", default=1.0)
+    if not 0 < factor <= 1000:
+        raise given.config.fail("ffn_dim_multiplier", "a number above 0, and near 1, belongs here.")
+    inner = int(factor * inner)
+    multiple: int = given.config.size("multiple_of", default=256)
     return multiple * -(-inner // multiple)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["calls"]
+__all__ = ["calls", "is_packed"]
 
 MOST = 64 << 20
 """Bytes of a pickle that are looked at: those of weights are far smaller, since tensors lie beside them."""
@@ -34,6 +34,20 @@ def calls(path: Path) -> list[str]:
     except Exception:  # a damaged pickle: what stands before the damage is what is known of it
         return list(found)
     return list(found)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a zip archive holds compressed entries, or entries that lie on one another: torch writes neither.
+
+    The first would be mapped as if they were tensors, and of both a small file can unpack to any size.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False  # its damage is told by whoever reads it
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return not stored or sum(entry.file_size for entry in entries) > path.stat().st_size
 
 
 def _names(path: Path) -> Iterator[str]:

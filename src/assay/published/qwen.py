@@ -52,7 +52,7 @@ def _windows(given: Given) -> Fields:
     if not config.flag("use_sliding_window", default=False):
         return {}
     size: Any = config.integer("sliding_window", default=None if "sliding_window" in config else 4096)
-    layers = config.integer("num_hidden_layers")
+    layers = config.layers("num_hidden_layers")
     said = hf.window_layers(config, layers)
     first = config.integer("max_window_layers", default=28)
     return hf.windows(size, list(range(first, layers)) if said is None else said)

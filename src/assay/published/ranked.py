@@ -37,6 +37,10 @@ CHATGLM4 = (
 """Special tokens of glm-4-9b; [gMASK] and <sop> begin a text."""
 
 
+LONGEST = 512
+"""Bytes of a token; published ones end at 128, and finding a token's pieces takes the square of it."""
+
+
 def is_ranked(path: Path) -> bool:
     """Whether a file begins as tiktoken's do."""
     with path.open("rb") as file:
@@ -76,6 +80,9 @@ def ranked_tokenizer(path: Path, specials: Mapping[str, int] | tuple[str, ...], 
     inner.decoder = decoders.ByteLevel()
     ids = dict(specials) if isinstance(specials, Mapping) else {n: len(ranks) + i for i, n in enumerate(specials)}
     inner.add_special_tokens([AddedToken(n, normalized=False) for n, _ in sorted(ids.items(), key=lambda e: e[1])])
+    odd = next((name for name in first if name not in ids), None)
+    if odd is not None:
+        raise UserError(f"{path}: its special tokens have no {odd!r}, which begins every text.", AGAIN)
     wrong = next((name for name, token in ids.items() if inner.token_to_id(name) != token), None)
     if wrong is not None:
         raise UserError(f"{path}: its special token {wrong!r} does not follow the {len(ranks)} others.", AGAIN)
@@ -89,6 +96,10 @@ def _ranks(path: Path) -> dict[bytes, int]:
     try:
         lines = path.read_bytes().split()
         found = {base64.b64decode(lines[i], validate=True): int(lines[i + 1]) for i in range(0, len(lines), 2)}
+        if max(map(len, found), default=0) > LONGEST:
+            raise UserError(f"{path}: a token has more than {LONGEST} bytes, which no such file has.", AGAIN)
+    except UserError:
+        raise
     except (ValueError, IndexError):
         raise UserError(f"{path}: begins as a list of ranked tokens and does not go on as one.", AGAIN) from None
     if sorted(found.values()) != list(range(len(found))) or any(bytes([byte]) not in found for byte in range(256)):

@@ -21,7 +21,7 @@ from torch import Tensor
 from assay.errors import UserError
 from assay.published.base import Family, Given, assignments
 from assay.published.files import AGAIN, PICKLES, Files, header
-from assay.published.pickles import calls
+from assay.published.pickles import calls, is_packed
 from assay.published.ranks import Join
 from assay.published.transforms import SAME
 from assay.spec.model import ModelSpec
@@ -146,10 +146,13 @@ def pickled(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file needs a global that weights do not need, or is damaged, or holds no tensors.
     """
+    mapped = _is_zip(path)
+    if mapped and is_packed(path):
+        raise UserError(f"{path}: is an archive with packed entries, which torch does not write; refused.", AGAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a pickle's protocol: what matters becomes an error
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise _refused(path, error) from None
     for key in ("module", "model", "state_dict", "model_state_dict"):

@@ -14,14 +14,19 @@ from typing import Any, Protocol
 from assay.errors import UserError
 from assay.published.files import AGAIN
 from assay.published.ranked import CHATGLM4, LLAMA3, is_ranked, ranked_tokenizer
+from assay.published.rust import guarded
 from assay.published.writing import replace
 from assay.spec.model import ModelSpec
+from assay.spec.plain import parse_json
 
 __all__ = ["PublishedTokenizer", "fits", "folder_tokenizer"]
 
 SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token", "sep_token", "cls_token")
 PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 """Names that SentencePiece models have in published folders."""
+SETTINGS = "tokenizer_config.json"
+MOST_SENTINELS = 10_000
+"""T5 has 100."""
 
 
 class Engine(Protocol):
@@ -113,13 +118,26 @@ class Fast:
 
     inner: Any
 
+    file: str = "the tokenizer"
+    """Its file, for messages: some damage shows only when it is used."""
+
     def encode(self, text: str, special: bool) -> list[int]:
-        """Ids."""
-        return list(self.inner.encode(text, add_special_tokens=special).ids)
+        """Ids.
+
+        Raises:
+            UserError: the file's parts do not go together (an unknown token that it does not have).
+        """
+        with guarded(f"{self.file}: cannot encode this text"):
+            return list(self.inner.encode(text, add_special_tokens=special).ids)
 
     def decode(self, ids: Sequence[int], special: bool) -> str:
-        """Text."""
-        return str(self.inner.decode(list(ids), skip_special_tokens=not special))
+        """Text.
+
+        Raises:
+            UserError: the file's parts do not go together.
+        """
+        with guarded(f"{self.file}: cannot decode these ids"):
+            return str(self.inner.decode(list(ids), skip_special_tokens=not special))
 
     @property
     def largest(self) -> int:
@@ -212,12 +230,12 @@ FAIRSEQ_UNKNOWN = 3
 
 
 def _cut(text: str, names: Mapping[str, int]) -> list[str]:
-    if not names:
+    if not any(names):
         return [text]
     import re
 
     longest = sorted(names, key=len, reverse=True)
-    return [piece for piece in re.split("(" + "|".join(map(re.escape, longest)) + ")", text) if piece]
+    return [piece for piece in re.split("(" + "|".join(map(re.escape, filter(None, longest))) + ")", text) if piece]
 
 
 def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> PublishedTokenizer | None:
@@ -231,14 +249,12 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
     if fast.is_file():
         from tokenizers import Tokenizer
 
-        try:
+        with guarded(f"{fast}: cannot be read as a tokenizer", AGAIN):
             inner = Tokenizer.from_file(str(fast))
             # A file may ask for padding or cutting, as it was last used in training: a text stays as long as it is.
             inner.no_padding()
             inner.no_truncation()
-            engine: Engine = Fast(inner)
-        except Exception as error:
-            raise UserError(f"{fast}: cannot be read as a tokenizer ({_first_line(error)}).", AGAIN) from None
+        engine: Engine = Fast(inner, str(fast))
         path = fast
     else:
         found = next((folder / name for name in PIECES if (folder / name).is_file()), None)
@@ -272,8 +288,8 @@ def _ranked(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
     """Tiktoken's form: glm-4-9b's, or Llama 3's."""
     added = {text: token for token, text in _added(settings).items()}
     if model_type == "chatglm":
-        return Fast(ranked_tokenizer(path, added or CHATGLM4, ("[gMASK]", "<sop>")))
-    return Fast(ranked_tokenizer(path, added or LLAMA3, LLAMA3[:1]))
+        return Fast(ranked_tokenizer(path, added or CHATGLM4, ("[gMASK]", "<sop>")), str(path))
+    return Fast(ranked_tokenizer(path, added or LLAMA3, LLAMA3[:1]), str(path))
 
 
 def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
@@ -301,7 +317,12 @@ def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
         return Pieces(inner, raw, last=(2,), shift=1, extra=own | extra, file=path.name, kind="MBartTokenizer")
     t5 = model_type in ("t5", "umt5")
     if t5:
-        count = int(settings.get("extra_ids", 100))
+        count = settings.get("extra_ids", 100)
+        if not isinstance(count, int) or not 0 <= count <= MOST_SENTINELS:
+            raise UserError(
+                f"{path.parent / SETTINGS}: extra_ids = {count!r}: a number from 0 to {MOST_SENTINELS:,} belongs here.",
+                AGAIN,
+            )
         extra = {f"<extra_id_{number}>": size + count - 1 - number for number in range(count)} | extra
     extra = {name: token for name, token in extra.items() if name not in known}
     llama = model_type in ("llama", "mistral", "mixtral", "gemma", "gemma2")
@@ -315,17 +336,17 @@ def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
 def _added(settings: Mapping[str, Any]) -> dict[int, str]:
     said = settings.get("added_tokens_decoder") or {}
     try:
-        return {int(token): str(entry["content"]) for token, entry in said.items()}
+        return {int(token): str(entry["content"]) for token, entry in said.items() if int(token) >= 0}
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+    path = folder / SETTINGS
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({_first_line(error)}).", AGAIN) from None
     return found if isinstance(found, dict) else {}
@@ -334,11 +355,13 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
     beside = folder / "chat_template.jinja"
     if beside.is_file():
-        return beside.read_text(encoding="utf-8")
+        try:
+            return beside.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{beside}: cannot be read as text ({_first_line(error)}).", AGAIN) from None
     said = settings.get("chat_template")
     if isinstance(said, list):  # several, by name
-        named = {entry.get("name"): entry.get("template") for entry in said if isinstance(entry, dict)}
-        said = named.get("default")
+        said = next((e.get("template") for e in said if isinstance(e, dict) and e.get("name") == "default"), None)
     return said if isinstance(said, str) else None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import UserError
+from assay.spec.plain import parse_json
 
 __all__ = [
     "content_hash",
@@ -179,10 +180,10 @@ def read_json(path: Path) -> Any:
         UserError: no such file, or it does not hold JSON.
     """
     try:
-        return restore(json.loads(path.read_text(encoding="utf-8")))
+        return restore(parse_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.", "Give a folder that assay wrote, or run the study again.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{path}: does not hold valid JSON ({error}).",
             "Delete it (or the run's folder) and run the same command with --resume: it is made anew.",

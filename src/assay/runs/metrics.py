@@ -10,6 +10,7 @@ from typing import Any
 
 from assay.errors import UserError
 from assay.runs.files import disk_guard, plain, restore, write_bytes
+from assay.spec.plain import parse_json
 
 __all__ = ["MetricsFile"]
 
@@ -94,6 +95,8 @@ class MetricsFile:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return [], 0
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror}).", "Check the path.") from None
         found: list[tuple[dict[str, Any], bytes]] = []
         end = 0
         lines = data.split(b"\n")
@@ -102,7 +105,7 @@ class MetricsFile:
                 end += len(line) + 1
                 continue
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict):
                     raise ValueError("not a JSON object")
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError too

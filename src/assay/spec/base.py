@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from assay.errors import UserError, from_validation
+from assay.spec.plain import parse_json, parse_toml
 
 
 class Part(BaseModel):
@@ -63,9 +63,10 @@ class Described(Part):
         """
         text, source = _read(text_or_path, ".toml")
         try:
-            return cls.from_dict(tomllib.loads(text), source=source)
-        except tomllib.TOMLDecodeError as error:
+            fields = parse_toml(text)
+        except ValueError as error:
             raise UserError(f"{source}: not valid TOML: {error}. Mend the line named.") from None
+        return cls.from_dict(fields, source=source)
 
     @classmethod
     def from_json(cls, text_or_path: str | Path) -> Self:
@@ -76,8 +77,8 @@ class Described(Part):
         """
         text, source = _read(text_or_path, ".json")
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
+            fields = parse_json(text)
+        except ValueError as error:
             raise UserError(f"{source}: not valid JSON: {error}. Mend the place named.") from None
         if not isinstance(fields, dict):
             raise UserError(f"{source}: holds a {type(fields).__name__}, where an object with fields belongs.")

@@ -12,6 +12,7 @@ from assay.spec.base import Described
 from assay.spec.parts import (
     AttentionSpec,
     Count,
+    Depth,
     EmbeddingSpec,
     EncoderSpec,
     FeedForwardSpec,
@@ -49,7 +50,7 @@ class ModelSpec(Described):
     """Rows of the embedding."""
     width: Count = 128
     """Features of the stream."""
-    layers: Count = 6
+    layers: Depth = 6
     """Depth of the (decoder) stack."""
     context: Count = 1024
     """Longest sequence foreseen; the size of learned position tables."""
@@ -186,8 +187,7 @@ def _check_heads(spec: ModelSpec) -> None:
     for stack in spec.stacks:
         heads, kv = spec.heads(stack), spec.kv_heads(stack)
         if spec.attention.head_width is None and spec.width % heads:
-            near = [h for h in range(1, spec.width + 1) if spec.width % h == 0]
-            best = min(near, key=lambda h: abs(h - heads))
+            best = _divisor(spec.width, heads)
             raise ValueError(
                 f"attention.heads: {heads} heads do not divide width {spec.width}; "
                 f"use {best}, or give attention.head_width"
@@ -195,7 +195,7 @@ def _check_heads(spec: ModelSpec) -> None:
         if heads % kv:
             raise ValueError(
                 f"attention.kv_heads: {kv} does not divide {heads} heads; use a divisor such as "
-                f"{max(d for d in range(1, heads + 1) if heads % d == 0 and d <= kv)}"
+                f"{_divisor(heads, kv, above=False)}"
             )
     layers = spec.attention.window_layers
     if layers is not None:
@@ -203,6 +203,16 @@ def _check_heads(spec: ModelSpec) -> None:
             raise ValueError("attention.window_layers: needs attention.window, the size; give both or neither")
         if layers and max(layers) >= max(spec.depth(stack) for stack in spec.stacks):
             raise ValueError(f"attention.window_layers: layer {max(layers)} of {spec.layers}; layers count from 0")
+
+
+def _divisor(number: int, wanted: int, *, above: bool = True) -> int:
+    """A divisor near the wanted one, to suggest; 1 where none is near, since a file's numbers may be of any size."""
+    start = min(wanted, number)
+    for step in range(min(start, 10_000)):
+        for near in (start - step, start + step) if above else (start - step,):
+            if number % near == 0:
+                return near
+    return 1
 
 
 def _check_positions(spec: ModelSpec) -> None:

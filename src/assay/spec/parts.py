@@ -26,7 +26,11 @@ from assay.spec.axes import (
 )
 from assay.spec.base import Part
 
-Count = Annotated[int, Field(gt=0)]
+MOST_LAYERS = 10_000
+"""The deepest model that is described: counting and building go layer by layer."""
+
+Count = Annotated[int, Field(gt=0, le=10**15)]
+Depth = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -208,7 +212,7 @@ class AttentionSpec(Part):
 class ExpertSpec(Part):
     """Mixture-of-experts feed-forward (Mixtral)."""
 
-    count: Count
+    count: Annotated[int, Field(gt=0, le=10_000)]
     """Experts a layer."""
     active: Count = 2
     """Experts a token goes through."""
@@ -294,7 +298,7 @@ class EncoderSpec(Part):
 
     shorthand: ClassVar[str | None] = "layers"
 
-    layers: Count | None = None
+    layers: Depth | None = None
     """Depth."""
     heads: Count | None = None
     """Query heads."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from assay.errors import UserError
+from assay.errors import UserError, from_validation
 from assay.spec.axes import Axis, Family
 from assay.spec.base import Described, Part
 from assay.spec.data import DataSpec
@@ -21,6 +22,10 @@ Value = str | int | float | bool
 
 FAMILIES: dict[str, tuple[Value, ...]] = {"family": ("causal", "prefix", "encoder_decoder")}
 """What a comparison varies where nothing is said."""
+
+
+MOST_RUNS = 10_000
+"""Runs of one study: more are a slip (every combination of many axes), and would fill the memory."""
 
 
 class Match(Axis):
@@ -116,6 +121,11 @@ class StudySpec(Described):
         Raises:
             UserError: an unknown axis, or a combination that cannot work, named by its values.
         """
+        number = self.seeds * math.prod(map(len, self.vary.values()))
+        if number > MOST_RUNS:
+            raise UserError(
+                f"vary, seeds: {number:,} runs, and a study has at most {MOST_RUNS:,}.", "Vary fewer axes at a time."
+            )
         combinations = itertools.product(*self.vary.values())
         runs = []
         for values in combinations:
@@ -152,10 +162,10 @@ class StudySpec(Described):
 
     def _model(self, changes: dict[str, Any]) -> ModelSpec:
         """The model with its axes set; an encoder-decoder's depth follows `match` unless it is given."""
-        two = Family(changes.get("family", self.model.family)) is Family.encoder_decoder
+        family, layers = changes.get("family", self.model.family), changes.get("layers", self.model.layers)
+        two = family == Family.encoder_decoder and isinstance(layers, int)  # what is wrong of them, with_ tells
         if not two or self.model.family is Family.encoder_decoder or self.match is Match.flops:
             return self.model.with_(**changes)
-        layers = int(changes.get("layers", self.model.layers))
         halves = {"layers": max(layers // 2, 1), "encoder.layers": max(layers - layers // 2, 1)}
         return self.model.with_(**(changes | {k: v for k, v in halves.items() if k == "layers" or k not in changes}))
 
@@ -171,4 +181,7 @@ def _vary(described: Any, changes: dict[str, Any]) -> Any:
         return described
     holder = type(described)
     fields = described.model_dump(mode="json") | changes
-    return holder.model_validate(fields)
+    try:
+        return holder.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error, holder.__name__, holder) from None

@@ -137,7 +137,10 @@ def analyse(results: Results, *, resamples: int = 2000, seed: int = 0) -> Emerge
     if all(m.margin is not None for m in models) and len(models[0].items):
         margin, curve = _choices(scales, draws)
         curves.append(curve)
-    compositions = compose(results.subtasks, dict(zip([m.model for m in models], scales.tolist(), strict=True)))
+    try:
+        compositions = compose(results.subtasks, dict(zip([m.model for m in models], scales.tolist(), strict=True)))
+    except UserError as error:
+        raise UserError(f"{results.path}: {error}") from None
     if not curves and not compositions:
         raise UserError(
             f"{results.path}: nothing can be compared: {results.smooth or 'no smooth quantity'} stands alone, "

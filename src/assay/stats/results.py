@@ -35,7 +35,7 @@ SMOOTH = ("token_logprob", "token_logprobs", "logprob", "token_accuracy")
 NUMBERS = {
     "scale": (0.0, math.inf), "token_logprob": (-math.inf, 0.0), "logprob": (-math.inf, 0.0),
     "token_accuracy": (0.0, 1.0), "length": (1.0, math.inf), "accuracy": (0.0, 1.0), "edit_distance": (0.0, math.inf),
-    "margin": (-math.inf, math.inf), "score": (0.0, 1.0), "items": (1.0, math.inf),
+    "margin": (-math.inf, math.inf), "score": (0.0, 1.0), "items": (1.0, 1e12),
 }  # fmt: skip
 """Columns that hold numbers, and the least and greatest that make sense."""
 COLUMNS = ("model", "subtask", "token_logprobs", *NUMBERS)
@@ -129,6 +129,8 @@ def _table(path: Path) -> list[dict[str, str]]:
                 rows.append({**row, "line": str(reader.line_num)})
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.", "Check the path.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).", "Give a CSV file.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: is no CSV in UTF-8: {error}.", "Export it as CSV.") from None
     if not rows:
@@ -235,6 +237,8 @@ def _list(path: str | Path, row: dict[str, str]) -> Array:
         raise UserError(f"{place}: holds what is no number.", "Give numbers separated by spaces.") from None
     if not len(values):
         raise UserError(f"{place}: is empty.", "Leave the row out.")
+    if np.isnan(values).any():
+        raise UserError(f"{place}: holds NaN.", "Leave the row out, and say how many were.")
     if (values > 0).any():
         raise UserError(
             f"{place}: {values.max():g} is above 0, a probability above 1.", "Give natural logarithms of probabilities."
