@@ -53,6 +53,9 @@ def show_sweep(points: Sequence[dict[str, Any]], page: Path | None) -> None:
     first = next(point for point in points if "refused" not in point)
     _head(console, {**first, "gpus": None})
     _table(console, "", SWEPT, sweep_rows(points))
+    for point in points:
+        if "refused" in point:
+            console.print(Text(f"\n{point['gpus']:,}: {point['refused']}"))
     _foot(console, first, page)
 
 

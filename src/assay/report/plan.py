@@ -124,7 +124,8 @@ def sweep_rows(points: Sequence[dict[str, Any]]) -> list[Row]:
     rows = []
     for point in points:
         if "refused" in point:
-            rows.append([f"{point['gpus']:,}", point["refused"], *[DASH] * (len(SWEPT) - 2)])
+            short = point["refused"].partition(": the smallest")[0]
+            rows.append([f"{point['gpus']:,}", short, *[DASH] * (len(SWEPT) - 2)])
             continue
         chosen = point["chosen"]
         speed, time = chosen["tokens_per_second"], chosen["time"]

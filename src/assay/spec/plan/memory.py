@@ -122,15 +122,21 @@ def _stage(work: Workload, model: Model, layout: Layout, stage: Stage, in_flight
 
 
 def _gathered(work: Workload, model: Model, layout: Layout) -> float:
-    """The root's gathered weights, two blocks' (one is fetched ahead), and one block's gradients on their way.
+    """The root's gathered weights, the output matrix's gradient, and the larger of what two moments need besides.
 
-    The root is gathered as it rests, blocks in the type of products. A gather's flat output lives beside the weights
-    that are copied out of it, a reduction's flat input beside the gradients that are copied in.
+    Within the backward pass: two blocks' weights (one is fetched ahead), and one block's gradients on their way. At
+    its end: the root's other gradients, and theirs on their way. The root is gathered as it rests, blocks in the type
+    of products. A gather's flat output lives beside the weights that are copied out of it, a reduction's flat input
+    beside the gradients that are copied in. The loss makes the output matrix's gradient in the forward pass. This is
+    an upper estimate: what is let go at once (on a CPU, all of it) does not lie beside what comes next.
     """
     root, block = model.root, model.largest
     flat = block.gathered(layout.shard)
-    weights = work.rest * root.elements + work.size * (2 * block.elements + flat)
-    return weights + work.size * block.elements + work.reduced * flat
+    head = work.head_elements / layout.tensor
+    within = work.size * (2 * block.elements + flat) + work.size * block.elements + work.reduced * flat
+    others = root.elements if work.spec.head.tied else root.elements - head  # a tied embedding has two at first
+    ending = work.rest * others + work.reduced * root.gathered(layout.shard)
+    return work.rest * (root.elements + head) + max(within, ending)
 
 
 def _copied(work: Workload, layout: Layout, whole: float) -> float:

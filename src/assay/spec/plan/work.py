@@ -77,6 +77,11 @@ class Workload:
         return self._parts.get("head", 0.0)
 
     @cached_property
+    def head_elements(self) -> int:
+        """Of the output matrix, tied or not."""
+        return self.spec.vocab_size * self.spec.width if self.head_flops else 0
+
+    @cached_property
     def training_flops(self) -> float:
         """Of one sequence, recomputation not counted."""
         return 3 * ((self.block_flops + self.pair_flops) * self.depth + self.head_flops)
