@@ -21,7 +21,8 @@ def test_a_plan_shows_layout_reasons_parts_and_every_assumption() -> None:
     done = say("llama-65b", "--gpus", "64", "--hardware", "h100", "--tokens", "1.4e12")
     assert done.exit_code == 0, done.output
     said = "fully sharded|torchrun --nnodes 8 --nproc-per-node 8|--parallel fsdp|a step|memory of a GPU|"
-    said += "all-gather of block|reduce-scatter of root|other layouts|modelled only|between failures|1.40 T tokens|critical about|MFU"
+    said += "all-gather of block|reduce-scatter of root|other layouts|modelled only|between failures|"
+    said += "1.40 T tokens|critical about|MFU"
     for words in said.split("|"):
         assert words in done.stdout, words
     for name in ("matmul share", "overlap", "inside", "outside", "memory share", "network share", "batch tokens"):

@@ -37,7 +37,7 @@ TIME = {
     "idle": "of a pipeline",
     "optimizer": "",
 }
-SWEPT = ["GPUs", "layout", "batch", "step", "tokens/s", "of a GPU", "MFU", "memory", "traffic", "between failures"]
+SWEPT = ["GPUs", "layout", "batch", "step", "tokens/s", "of a GPU", "MFU", "memory", "traffic", "a failure every"]
 CHECKED = ["run", "GPUs", "layout", "published", "plan", "off by", "MFU published", "MFU planned"]
 
 
@@ -133,9 +133,14 @@ def sweep_rows(points: Sequence[dict[str, Any]]) -> list[Row]:
         rows.append(
             [f"{point['gpus']:,}", said(chosen["layout"]), f"{count(point['batch_tokens'])}", span(time["total"]),
              count(speed), significant(speed / point["gpus"]), share(chosen["mfu"]), memory(chosen["memory"]["total"]),
-             share(traffic), span(3600 * point["reliability"]["hours_between"])]
+             share(traffic), _failures(point["reliability"])]
         )  # fmt: skip
     return rows
+
+
+def _failures(found: dict[str, float]) -> str:
+    """How often a GPU fails, and the share of the time that is kept all the same."""
+    return f"{span(3600 * found['hours_between'])}; {share(found['useful'])} kept"
 
 
 def check_rows(rows: Sequence[dict[str, Any]]) -> list[Row]:

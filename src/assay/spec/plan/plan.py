@@ -23,6 +23,8 @@ __all__ = ["Option", "Plan", "plan", "sweep"]
 
 NEAR = 0.02
 """Layouts this close in time count as equally fast: the simpler one is chosen."""
+ENOUGH = 8192
+"""Tokens of a pass that keep a GPU's products large (assumed): of equally fast micro-batches the first to have them."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,19 @@ def _options(work: Workload, gpus: int, sequences: int, assumed: Assumed, fixed:
         made = [estimate(work, layout, sequences, assumed, memory) for layout, memory in tried]
         best = min(one.seconds for one in made)
         near = [one for one in made if one.seconds <= best * (1 + NEAR / 2)]
-        found.setdefault(near[0].layout.kind, []).append(min(near, key=lambda one: one.layout.micro))
+        found.setdefault(near[0].layout.kind, []).append(_sized(near, work.tokens))
     if not found:
         raise UserError(
             f"--gpus {gpus}: no layout cuts {sequences} sequences and this model evenly.",
             "Give another --batch-tokens or --gpus, or leave out what fixes the layout.",
         )
     return [Option(kind, _best(made)) for kind, made in found.items()]
+
+
+def _sized(near: Sequence[Estimate], tokens: int) -> Estimate:
+    """Of layouts that differ in micro-batch alone, the smallest that is large enough, or else the largest."""
+    large = [one for one in near if one.layout.micro * tokens >= ENOUGH]
+    return min(large, key=lambda one: one.layout.micro) if large else max(near, key=lambda one: one.layout.micro)
 
 
 def _best(made: Sequence[Estimate]) -> Estimate:
