@@ -216,7 +216,7 @@ class Training:
 
     def _finish(self) -> dict[str, Any]:
         """Write what came out."""
-        outcome = result(self.run, self.at, self.folder.metrics())
+        outcome = result(self.run, self.at, self.heldout)  # not all rows again: of a long run they fill memory
         self.folder.mark_done(outcome)
         # Nothing continues a finished run: the moments have done their work and are two thirds of the bytes.
         (self.folder.checkpoint(self.at.step) / OPTIMIZER).unlink(missing_ok=True)
