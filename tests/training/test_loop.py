@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from assay.errors import UserError
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
-from assay.training import loop
+from assay.training import loop, readying
 from assay.training.loop import train_run
 from assay.training.signals import Terminated
 from assay.training.step import StepResult
@@ -244,7 +244,7 @@ def test_where_compiling_fails_the_run_is_eager_and_says_why(
         for block in model.decoder.blocks:
             block._compiled_call_impl = stumble
 
-    monkeypatch.setattr(loop, "compile_blocks", broken)
+    monkeypatch.setattr(readying, "compile_blocks", broken)
     folder = RunFolder(tmp_path / "broken")
     result = train_run(tiny(steps=3, compile=True), folder)
     assert result["compiled"] == "compiling failed: RuntimeError: the compiler stumbled"

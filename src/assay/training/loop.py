@@ -16,7 +16,6 @@ from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation
 from assay.evaluation.masked import Masked
 from assay.nn import build
-from assay.nn.compiling import compile_blocks
 from assay.nn.kernels.native import keep_memory
 from assay.nn.transformer import Transformer
 from assay.runs import RunFolder
@@ -24,12 +23,12 @@ from assay.spec.study import RunSpec
 from assay.training.accounting import BatchCount, FlopMeter
 from assay.training.checkpoint import OPTIMIZER, Keeper, resumable
 from assay.training.heldout import HeldOut
-from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.optimizer import adamw
 from assay.training.parallel.layout import plan_layout
 from assay.training.parallel.stopping import StopSignals, telling_of_lost_ranks
 from assay.training.parallel.world import World
 from assay.training.policy import Policy
+from assay.training.readying import make_ready
 from assay.training.record import Counters, begin, result
 from assay.training.row_losses import row_losses
 from assay.training.schedule import factor, warmup_share
@@ -39,11 +38,10 @@ from assay.training.setup import (
     first_count,
     make_loader,
     pick_device,
-    wants_compiling,
 )
 from assay.training.signals import Interrupt
 from assay.training.start import check_tokens, fill_weights, text_of
-from assay.training.step import StepResult, gradients, micro_batches, precision, seed_dropout, take_step
+from assay.training.step import StepResult, precision, seed_dropout, take_step
 from assay.training.text import Text, resolve
 
 if TYPE_CHECKING:
@@ -154,7 +152,7 @@ class Training:
         for event in events:
             self._event(event)
         self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
-        self._compile()
+        self._make_ready()
 
     def _build(self, *, fresh: bool) -> list[dict[str, Any]]:
         """Model, optimizer and what keeps them, spread over the ranks where there are several.
@@ -335,40 +333,15 @@ class Training:
         """Held-out losses from the end of the warmup on, for the schedule that follows them."""
         return [row[self.held.measure_name] for row in self.heldout if row["progress"] >= self.warmup]
 
-    def _compile(self) -> None:
-        """Compile where it is wanted and works, and measure memory by a pass whose gradients are thrown away."""
+    def _make_ready(self) -> None:
         began = time.perf_counter()
-        if not self.at.compiled:
-            wanted = wants_compiling(self.run.train, self.total, self.device)
-            self.at.compiled = str(wanted) if wanted is not True else (self._compile_blocks() or "yes")
-        elif self.at.compiled == "yes":
-            self._compile_blocks()
-        if self.at.compiled == "yes":
-            try:
-                self._trial()
-            except Exception as error:  # whatever the compiler stumbles over, eager does the same work
-                self.at.compiled = f"compiling failed: {_first_line(error)}"
-                for module in self.model.modules():
-                    module._compiled_call_impl = None  # what Module.compile sets
-                if self.team is not None:
-                    self.team.eager()
-                self._event({"event": "eager", "reason": self.at.compiled})
-        if not self.at.peak_bytes:
-            parameters = list((self.model if self.team is None else self.team.shards).parameters())
-            moments = optimizer_bytes(parameters)
-            held = moments if self.device.startswith("cuda") else moments + tensor_bytes(parameters)
-            self.at.peak_bytes = peak_bytes(self._trial, held=held, device=self.device) or 0
+        failed = make_ready(
+            self.at, self.run.train, self.model, self.optimizer, self.loader.batch(0, 0),
+            total=self.total, dtype=self.dtype, device=self.device, team=self.team,
+        )  # fmt: skip
+        if failed:
+            self._event({"event": "eager", "reason": self.at.compiled})
         self.at.setup_seconds += time.perf_counter() - began
-
-    def _compile_blocks(self) -> str | None:
-        return compile_blocks(self.model) if self.team is None else self.team.compile()
-
-    def _trial(self) -> None:
-        """Forward and backward of the first batch's first part; leaves no trace in the run."""
-        batch = next(micro_batches(self.loader.batch(0, 0), self.run.train.accumulation))
-        train = self.run.train
-        gradients(self.model, batch, weight=1.0, parts=1, z_loss=train.z_loss, dtype=self.dtype, team=self.team)
-        self.optimizer.zero_grad(set_to_none=True)
 
     def _diverged(self, reason: str) -> dict[str, Any]:
         self._event({"event": "diverged", "reason": reason})
@@ -383,10 +356,6 @@ class Training:
         if self.world.leads:
             self.folder.append_metrics(row)
             self.progress(row)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _crossed(before: float, after: float, times: int) -> bool:
