@@ -27,7 +27,7 @@ COMMANDS = {
     "probe": "Look into models: gradients, activations, attention, updates, layer by layer.",
     "lr-find": "Find a learning rate by a range test.",
     "cost": "Estimate FLOPs, memory, time, energy, CO2 and money of a model.",
-    "plan": "Plan training on many GPUs: layout, memory, messages, time of a step, utilisation.",
+    "plan": "Plan training on many GPUs: who holds what, memory, messages, time of a step, utilisation.",
     "claims": "The book of claims: list what is said of architectures, run the experiments, read the verdicts.",
     "tensorboard": "Write runs as events that TensorBoard shows.",
     "emergence": "Say how much of a jump in results the metric makes.",
