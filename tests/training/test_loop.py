@@ -1,6 +1,7 @@
 """The loop: exact resume, budgets, evaluation points, divergence, stopping, a full disk."""
 
 import math
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -183,6 +184,28 @@ def test_sigterm_waits_for_a_checkpoint_too_and_leaves_a_handler_alone(tiny: Tin
     finally:
         signal.signal(signal.SIGTERM, before)
     assert asked == [signal.SIGTERM]
+
+
+def test_a_damaged_checkpoint_is_refused_and_its_remedy_works(tiny: Tiny, tmp_path: Path) -> None:
+    run, whole, folder = tiny(steps=6), RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    train_run(run, whole)
+    train_run(run, folder, stop=stop_after(4))
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        file = folder.checkpoint(4) / name
+        content = file.read_bytes()
+        file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])  # one bit
+        with pytest.raises(UserError, match=rf"{name}: its content has changed.*delete the folder"):
+            train_run(run, folder)
+        file.unlink()
+        with pytest.raises(UserError, match=rf"{name}: it was written and is gone"):
+            train_run(run, folder)
+        file.write_bytes(content)
+    file.write_bytes(content[:-1])
+    with pytest.raises(UserError, match=r"state\.json: its content has changed"):
+        train_run(run, folder)
+    shutil.rmtree(folder.checkpoint(4))
+    assert train_run(run, folder)["steps"] == 6
+    assert all(torch.equal(weights(whole)[name], value) for name, value in weights(folder).items())
 
 
 def test_it_works_outside_the_main_thread(tiny: Tiny, tmp_path: Path) -> None:

@@ -82,10 +82,18 @@ def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.
 
 
 def resumable(folder: RunFolder) -> Path | None:
-    """The newest checkpoint, where a run can go on from it; None: there is none, or the run has ended with it."""
+    """The newest checkpoint, where a run can go on from it; None: there is none, or the run has ended with it.
+
+    Raises:
+        UserError: the moments of a run that has not ended are gone; it does not begin anew without a word.
+    """
     steps = folder.checkpoint_steps()
     path = folder.checkpoint(steps[-1]) if steps else None
-    return path if path is not None and (path / OPTIMIZER).is_file() else None
+    if path is None or (path / OPTIMIZER).is_file():
+        return path
+    if not folder.done:
+        verify_files(path)
+    return None
 
 
 class Keeper:
