@@ -136,7 +136,7 @@ def _overlap(text: str, stop: str) -> int:
 def chat_text(tokenizer: Any, messages: Sequence[dict[str, str]], **variables: Any) -> str:
     """The prompt that a tokenizer's chat template makes of messages [{"role": ..., "content": ...}, ...].
 
-    The template is a program from a checkpoint: it runs in jinja2's sandbox.
+    The template is a program from a checkpoint: it runs in a sandbox (`templates.py`).
 
     Raises:
         UserError: no template, or one that refuses these messages.
@@ -144,31 +144,8 @@ def chat_text(tokenizer: Any, messages: Sequence[dict[str, str]], **variables: A
     template = getattr(tokenizer, "chat_template", None)
     if not template:
         raise UserError("messages: this model's tokenizer has no chat template. Use generate_text with a plain prompt.")
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from assay.generation.templates import render
 
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    def to_json(value: Any, **how: Any) -> str:
-        import json
-
-        return json.dumps(value, ensure_ascii=False, **how)
-
-    def now(form: str) -> str:
-        from datetime import datetime
-
-        return datetime.now().strftime(form)
-
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    env.globals |= {"raise_exception": refuse, "strftime_now": now}
-    env.filters["tojson"] = to_json
     names = {name: getattr(tokenizer, name, None) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     specials = {name: str(value) if value is not None else "" for name, value in names.items()}
-    try:
-        return env.from_string(template).render(
-            messages=list(messages), **{"add_generation_prompt": True, **specials, **variables}
-        )
-    except TemplateError as error:
-        raise UserError(f"messages: the model's chat template cannot render them: {error}.") from None
+    return render(template, {"messages": list(messages), "add_generation_prompt": True, **specials, **variables})
