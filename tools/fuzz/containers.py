@@ -328,7 +328,7 @@ def zipped(rng: random.Random, content: bytes, change: Any) -> bytes:
         elif how == 5:
             entries.insert(at, (name, inner))
         elif how == 6:
-            entries[at] = (name, b"\0" * rng.choice((1 << 20, 48 << 20)))
+            entries[at] = (name, b"\0" * rng.choice((1 << 20, 1 << 20, 1 << 20, 1 << 20, 80 << 20)))
             packing = zipfile.ZIP_DEFLATED
         elif how == 7 and len(entries) > 1:
             del entries[at]

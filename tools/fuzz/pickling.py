@@ -115,7 +115,7 @@ def _pickles(content: bytes) -> list[int]:
 
 
 def _tar(rng: random.Random) -> bytes:
-    """torch's oldest form, with a member that climbs out."""
+    """Torch's oldest form, with a member that climbs out."""
     import tarfile
 
     out = io.BytesIO()
