@@ -1,50 +1,128 @@
-"""Run the benchmarks, each in a process of its own, and keep what they found as JSON beside each other.
+"""Run the suite: every comparison in turn, each in a process of its own, its contenders interleaved there.
 
-python -m benchmarks [--only training,decode] [--seconds 60] [--out benchmarks/results]
+python -m benchmarks [--only training,decode] [--seconds 60] [--long] [--resume] [--out benchmarks]
+
+The default takes about 15 minutes on two idle cores. Results go to OUT/results/NAME.json as each part ends; at the end,
+and on Ctrl-C, OUT/results.json and OUT/report.html are written from all that is there. `--resume` keeps parts that were
+finished with the same settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-SUITE = {
-    "training-11M": ["benchmarks.training", "--size", "11M", "--seconds", "{seconds}", "--json", "{json}"],
-    "training-1.3M": ["benchmarks.training", "--size", "1.3M", "--seconds", "{seconds}", "--json", "{json}"],
-    "decode": ["benchmarks.decode", "--json", "{json}"],
-    "norms": ["benchmarks.norms", "--threads", "1", "--json", "{json}"],
-    "objectives": ["benchmarks.objectives", "--out", "{json}"],
-    "span-corruption": ["benchmarks.span_corruption", "--json", "{json}"],
-    "prefix": ["benchmarks.prefix", "--json", "{json}"],
-    "head": ["benchmarks.head", "--json", "{json}"],
-    "depth": ["benchmarks.depth", "--seconds", "{seconds}", "--json", "{json}"],
-    "rank": ["benchmarks.rank", "--seconds", "{seconds}", "--json", "{json}"],
-}
-"""Name to module and arguments; `{json}` is where the result goes."""
+from benchmarks.page import write
+from benchmarks.suite import JOBS, Job, failure, load, save
+
+PATIENCE = 4.0
+"""Times its budget after which a part is ended: on a busy machine all takes longer, and one that hangs must not."""
 
 
-def main() -> int:
-    """Command line; see the module. The exit status is 1 where a benchmark failed."""
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def finished(path: Path, settings: dict[str, object]) -> bool:
+    """Whether a part is there, with the same settings and without a failure."""
+    try:
+        results, had = load(path)
+    except (OSError, ValueError):
+        return False
+    return had == settings and not any(result.failed for result in results)
+
+
+def part(job: Job, path: Path, seconds: float, long: bool, most: float) -> None:
+    """One part in a process of its own; its file says why where it failed. Raises KeyboardInterrupt on Ctrl-C."""
+    words = [sys.executable, "-m", "benchmarks.suite", job.name, "--seconds", str(seconds), "--json", str(path)]
+    path.unlink(missing_ok=True)
+    process = subprocess.Popen([*words, *(["--long"] if long else [])], start_new_session=True)
+    try:
+        status = process.wait(timeout=most)
+        reason = f"its process ended with status {status} and left no result"
+    except subprocess.TimeoutExpired:
+        reason = f"it was ended after {most:.0f} s, {PATIENCE:g} times its budget"
+    finally:
+        if process.poll() is None:  # its own group, so that workers of its own end too
+            end_group(process)
+    if not path.is_file():
+        save(path, [failure(job, reason)], {"seconds": seconds, "long": long})
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that this suite started, and those that it started."""
+    import os
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(timeout=5)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def run(jobs: Sequence[Job], out: Path, *, seconds: float | None, long: bool, resume: bool) -> list[str]:
+    """Run parts in turn, say how much is left, write the report; the names of those that failed."""
+    left = [(job, *job.limits(long, seconds)) for job in jobs]
+    if resume:
+        kept = [job.name for job, _, timed in left if finished(_file(out, job), {"seconds": timed, "long": long})]
+        left = [entry for entry in left if entry[0].name not in kept]
+        print(f"kept: {', '.join(kept) or 'none'}", flush=True)
+    stopped, pace, done = False, 1.0, 0.0
+    try:
+        for number, (job, budget, timed) in enumerate(left):
+            rest = sum(entry[1] for entry in left[number:]) * pace
+            print(f"== {number + 1} of {len(left)}: {job.title}; about {clock(rest)} left", flush=True)
+            began = time.monotonic()
+            part(job, _file(out, job), timed, long, PATIENCE * budget)
+            took = time.monotonic() - began
+            done += took
+            pace = done / sum(entry[1] for entry in left[: number + 1])
+            print(f"== {job.name}: {took:.0f} s of {budget:.0f}\n", flush=True)
+    except KeyboardInterrupt:
+        stopped = True
+    page = write(out)
+    print(f"report: {page}")
+    if stopped:
+        print("Stopped. Finished parts are kept; go on with --resume.", file=sys.stderr)
+        raise KeyboardInterrupt
+    return [job.name for job in jobs if not finished(_file(out, job), _settings(job, long, seconds))]
+
+
+def _file(out: Path, job: Job) -> Path:
+    return out / "results" / f"{job.name}.json"
+
+
+def _settings(job: Job, long: bool, seconds: float | None) -> dict[str, object]:
+    return {"seconds": job.limits(long, seconds)[1], "long": long}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; see the module. The exit status is 1 where a part failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="names, or beginnings of names, joined by commas")
-    parser.add_argument("--seconds", type=float, default=60.0, help="timed seconds of each benchmark that takes them")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    args = parser.parse_args()
-    wanted = [name for name in SUITE if not args.only or name.startswith(tuple(args.only.split(",")))]
+    parser.add_argument("--seconds", type=float, help="timed seconds of each part, instead of its own")
+    parser.add_argument("--long", action="store_true", help="more contenders, sizes and rounds: about an hour")
+    parser.add_argument("--resume", action="store_true", help="keep parts that were finished with these settings")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    args = parser.parse_args(arguments)
+    wanted = [job for job in JOBS if not args.only or job.name.startswith(tuple(args.only.split(",")))]
     if not wanted:
-        parser.error(f"--only {args.only}: no such benchmark; there are {', '.join(SUITE)}")
-    args.out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for name in wanted:
-        began = time.monotonic()
-        print(f"== {name}", flush=True)
-        words = [word.format(seconds=args.seconds, json=args.out / f"{name}.json") for word in SUITE[name]]
-        if subprocess.run([sys.executable, "-m", *words], check=False).returncode:
-            failed.append(name)
-        print(f"== {name}: {time.monotonic() - began:.0f} s\n", flush=True)
+        parser.error(f"--only {args.only}: no such benchmark; there are {', '.join(job.name for job in JOBS)}")
+    try:
+        failed = run(wanted, args.out, seconds=args.seconds, long=args.long, resume=args.resume)
+    except KeyboardInterrupt:
+        return 130
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,6 +1,6 @@
 """Decoding speed, batch 1, float32, CPU: assay, its eager loop and transformers in turn, against the memory's limit.
 
-    python benchmarks/decode.py [--shapes 135m,11m] [--tokens 64] [--repeats 5] [--busy] [--json FILE]
+    python -m benchmarks.decode [--shapes 135m,11m] [--tokens 64] [--repeats 5] [--busy] [--json FILE]
 
 The limit: the bytes of all weights that a token reads, over the bandwidth of the quickest matrix-vector product of a
 large matrix measured between the runs. Runs are interleaved, so that whatever else the machine does weighs on all of
@@ -23,6 +23,9 @@ from assay.generation import decoding
 from assay.generation.build import build
 from assay.generation.model import Model
 from assay.spec.model import ModelSpec
+from benchmarks import llama
+from benchmarks.result import Check, Result
+from benchmarks.rows import cannot, limit_row, of_times
 
 SHAPES: dict[str, dict[str, Any]] = {
     # SmolLM2-135M
@@ -113,13 +116,19 @@ def measure(name: str, tokens: int, repeats: int, prompt: int) -> dict[str, Any]
             pad_token_id=0,
         )  # fmt: skip
 
-    ways = {"assay": native, "assay, eager": eager, "transformers": theirs}
-    same = torch.equal(native(16), theirs(16))
+    ways: dict[str, Any] = {"assay": native, "assay, eager": eager, "transformers": theirs}
+    same, missing = {"transformers": torch.equal(native(16), theirs(16))}, {}
+    try:
+        peer = llama.LlamaCpp(model, threads=torch.get_num_threads())
+        ways["llama.cpp"] = lambda new: peer.generate(ids, new)
+        same["llama.cpp"] = torch.equal(native(16), ways["llama.cpp"](16))
+    except Exception as error:  # it is not installed, or not this version: the others are still compared
+        missing["llama.cpp"] = f"{type(error).__name__}: {error}"
     times: dict[str, list[float]] = {way: [] for way in ways}
     rates = []
-    for _ in range(repeats):
+    for turn in range(repeats):
         rates.append(bandwidth(2))
-        for way, run in ways.items():
+        for way, run in list(ways.items())[turn % len(ways) :] + list(ways.items())[: turn % len(ways)]:
             # Two lengths: what a call costs besides its tokens, the prompt included, cancels.
             short, long = (_timed(run, count) for count in (8, 8 + tokens))
             times[way].append((long - short) / tokens)
@@ -133,8 +142,46 @@ def measure(name: str, tokens: int, repeats: int, prompt: int) -> dict[str, Any]
     return {
         "shape": name, "parameters": sum(p.numel() for p in model.parameters()), "weight_bytes": size,
         "bandwidth_gb_s": rate / 1e9, "bandwidth_median_gb_s": statistics.median(rates) / 1e9,
-        "limit_ms": 1e3 * limit, "tokens": tokens, "repeats": repeats, "same_ids": same, "results": results,
+        "limit_ms": 1e3 * limit, "tokens": tokens, "repeats": repeats, "same_ids": same, "missing": missing,
+        "results": results, "seconds": times,
     }  # fmt: skip
+
+
+def suite(seconds: float, long: bool) -> list[Result]:
+    """The rows of the suite: 135M and 11M parameters; `seconds` decides how many rounds there are."""
+    goals = {"135m": 0.85, "11m": 0.7}
+    found = []
+    for name in SHAPES:
+        rounds = max(3, round(seconds / (14 if name == "135m" else 3))) if seconds >= 5 else 2
+        found.append(result(measure(name, 48 if seconds >= 5 else 12, min(rounds, 12), 16), goals[name]))
+    return found
+
+
+def result(row: dict[str, Any], goal: float) -> Result:
+    """The suite's form of one shape. Raises RuntimeError where the machine was too busy for a difference of times."""
+    if any(statistics.median(times) <= 0 for times in row["seconds"].values()):
+        raise RuntimeError("a longer call took less time than a shorter one: the machine is too busy to tell")
+    out = Result(
+        f"decode-{row['shape']}",
+        f"Decoding, batch 1, {row['parameters'] / 1e6:.0f}M parameters",
+        "decoding",
+        f"one row, greedy, float32, {row['tokens']} tokens after 16, {torch.get_num_threads()} threads; what a call "
+        "costs besides its tokens, the prompt included, cancels",
+        "ms a token",
+        limit=f"all weights ({row['weight_bytes'] / 1e6:.0f} MB) at the bandwidth of the best matrix-vector product "
+        f"({row['bandwidth_gb_s']:.1f} GB/s)",
+        rounds=row["repeats"],
+    )
+    out.rows = of_times(row["seconds"], "assay", limit=1e-3 * row["limit_ms"])
+    out.rows.append(limit_row("memory bandwidth", row["limit_ms"]))
+    out.rows += cannot(row["missing"])
+    out.checks = [
+        Check(f"the same 16 tokens as {who}", 0.0 if same else 1.0, 0.0) for who, same in row["same_ids"].items()
+    ]
+    out.aim_at_limit("assay", goal)
+    out.aim_at("llama.cpp", 1.0)
+    out.facts["raw"] = row
+    return out
 
 
 def _timed(run: Any, count: int) -> float:

@@ -36,6 +36,8 @@ from assay.spec.training import OptimizerSpec
 from assay.training.memory import peak_bytes
 from assay.training.optimizer import adamw, clipped_step
 from benchmarks import measure
+from benchmarks.result import Check, Result
+from benchmarks.rows import cannot, limit_row, of_summary
 
 VOCABULARY = 256
 
@@ -238,6 +240,39 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         )
     found = {"facts": facts, "missing": missing, "limit_seconds": least, "contenders": rows}
     return found | {"machine": measure.machine()}
+
+
+def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
+    """The row of the suite, on one thread and its processor time; long: eager and torchscale too."""
+    names = ["assay/compiled", "x-transformers/eager", *(["assay/eager", "torchscale/eager"] if long else [])]
+    given: dict[str, Any] = {
+        "layers": 250, "width": 64, "heads": 4, "batch": 8, "length": 64, "threads": 1, "contenders": ",".join(names)
+    }  # fmt: skip
+    args = argparse.Namespace(**(given | {"seconds": seconds} | changes))
+    torch.set_num_threads(args.threads)
+    keep_memory()
+    if args.threads == 1:
+        measure.clock = time.process_time
+    found = compare(args)
+    own = next(iter(found["contenders"]))
+    out = Result(
+        "depth", f"A training step, {args.layers} layers, {args.width} wide", "training",
+        f"DeepNorm, {args.heads} heads, GELU, batch {args.batch} x {args.length}, float32, clipped AdamW, "
+        f"{args.threads} thread, processor time",
+        "ms a step", limit="the step's FLOPs at the rate of the best 2048 x 2048 product",
+        rounds=found["contenders"][own]["rounds"],
+    )  # fmt: skip
+    out.rows = of_summary(found["contenders"], own, "square_rate_full")
+    out.rows.append(limit_row("square products", 1e3 * found["limit_seconds"]["square_rate_full"]))
+    out.rows += cannot(found["missing"])
+    both = [found["facts"][who]["loss"] for who in ("assay/compiled", "assay/eager") if who in found["facts"]]
+    both += [float(assay_step(args, compiled=False)[0]())] if len(both) == 1 else []
+    out.checks = [Check("first loss, compiled and eager, seeds as built", abs(both[0] - both[1]) / both[1], 1e-4)]
+    counts = ", ".join(f"{who} {facts['parameters']:,}" for who, facts in found["facts"].items())
+    out.notes.append(f"Parameters: {counts}. Peers scale their residual as DeepNet does; their weights are their own.")
+    out.aim_at_limit(own, 0.5)
+    out.aim_at("x-transformers/eager", 2.0)
+    return [out]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from assay.nn.kernels.native import keep_memory
 from assay.nn.loss import chunk_loss, cross_entropy_sum
 from assay.training.memory import peak_bytes
 from benchmarks import measure
+from benchmarks.result import GPU, Check, Result
+from benchmarks.rows import cannot, of_summary
 
 
 def contenders(tokens: int, vocabulary: int, width: int) -> dict[str, Callable[[], tuple[Tensor, Tensor, Tensor]]]:
@@ -63,11 +65,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     keep_memory()
     given = contenders(args.tokens, args.vocabulary, args.width)
-    reference = given["full logits/eager"]()
+    reference, errors = given["full logits/eager"](), {}
     for name, step in given.items():
         found = step()
         for part, mine, its in zip(("loss", "d hidden", "d matrix"), found, reference, strict=True):
-            error = float((mine - its).norm() / its.norm())
+            errors[f"{name}: {part}"] = error = float((mine - its).norm() / its.norm())
             if error > 1e-4:
                 raise SystemExit(f"{name}: {part} differs by {error:.1e} from full logits', so nothing is timed")
     logits = args.tokens * args.vocabulary * 4
@@ -83,12 +85,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "width": args.width,
         "threads": args.threads,
         "machine": measure.machine(),
+        "errors": errors,
         "full_logits_bytes": logits,
         "peak_extra_bytes": memory,
         # Both gradients are asked for: they are no less in any method.
         "gradients_bytes": 4 * args.width * (args.tokens + args.vocabulary),
         "contenders": measure.summary(times, limit, "assay/compiled"),
     }
+
+
+def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
+    """The row of the suite; 4,096 tokens, long: 8,192."""
+    given = {"tokens": 8192 if long else 4096, "vocabulary": 50_000, "width": 256, "threads": 2, "busy": False}
+    found = run(argparse.Namespace(**(given | {"seconds": seconds} | changes)))
+    out = Result(
+        "head", "Head and loss, vocabulary 50,000, with both gradients", "parts",
+        f"{found['tokens']} tokens, {found['width']} wide, vocabulary {found['vocabulary']}, float32, "
+        f"{found['threads']} threads",
+        "ms", limit="three products at the rate of the best 2048 x 2048 product",
+        rounds=found["contenders"]["assay/compiled"]["rounds"],
+    )  # fmt: skip
+    out.rows = of_summary(found["contenders"], "assay/compiled", "square_rate")
+    out.rows += cannot({"Liger-Kernel's fused linear cross-entropy": GPU})
+    out.checks = [Check(f"{what} against full logits", error, 1e-4) for what, error in found["errors"].items()]
+    peaks, logits = found["peak_extra_bytes"], found["full_logits_bytes"]
+    out.notes = [
+        f"{who}: {peak / 1e6:.0f} MB at the peak, {peak / logits:.3f} of the logits." for who, peak in peaks.items()
+    ]
+    least = min(peak for who, peak in peaks.items() if who.startswith("full logits"))
+    out.aim("of full logits' memory at the peak", 0.25, peaks["assay/compiled"] / least, at_most=True)
+    out.aim_at_best(1.0)
+    out.facts["raw"] = found
+    return [out]
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ from torch import Tensor
 from assay.nn.kernels import native
 from assay.nn.kernels.norms import fused_norm
 from benchmarks.measure import machine, quartiles
+from benchmarks.result import GPU, Check, Result, Row, Spread
+from benchmarks.rows import cannot
 
 EPS, ALPHA = 1e-5, 2.5
 TARGETS = {"layernorm": 3.3, "rmsnorm": 3.3, "deepnorm": 5.0}
@@ -146,8 +148,44 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "clock": clock.__name__, "rounds": args.rounds, "memory_kept": kept, "native": native.status(),
         "machine": machine(), "largest_error": errors,
         "seconds": {name: quartiles(values) | {"best": min(values)} for name, values in times.items()},
-        "copies": copies, "targets": TARGETS, "traffic": TRAFFIC,
+        "copies": copies, "targets": TARGETS, "traffic": TRAFFIC, "times": times,
     }  # fmt: skip
+
+
+def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
+    """The rows of the suite, one a kind of norm; about four rounds a second. On a GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    given = {
+        "rows": 4096, "width": 1024, "dtype": "float32", "device": device, "threads": 1, "keep": True,
+        "rounds": max(5, round(4 * seconds)),
+    }  # fmt: skip
+    found = measure(argparse.Namespace(**(given | changes)))
+    return [result(kind, found) for kind in EAGER]
+
+
+def result(kind: str, found: dict[str, Any]) -> Result:
+    """The suite's form of one norm: values are copies of the tensor, taken round by round."""
+    out = Result(
+        f"norm-{kind}", f"{kind}, forward and backward", "parts",
+        f"{found['shape'][0]} x {found['shape'][1]}, {found['dtype']}, {found['device']}, {found['threads']} thread",
+        "copies of the tensor", limit=f"memory traffic alone: {TRAFFIC[kind]} tensors read or written, a copy is 2",
+        rounds=found["rounds"],
+    )  # fmt: skip
+    own, least = found["times"][f"{kind}/assay"], TRAFFIC[kind] / 2
+    for name, values in found["times"].items():
+        who = name.removeprefix(f"{kind}/")
+        if name == "copy" or who == name:
+            continue
+        copies = Spread.read(found["copies"][name])
+        ratio = None if who == "assay" else Spread.of([a / b for a, b in zip(values, own, strict=True)])
+        out.rows.append(Row(who, "assay" if who == "assay" else "peer", copies, ratio, least / copies.median))
+        out.checks.append(Check(f"{who}, output and gradients against float64", found["largest_error"][name], 1e-5))
+    out.rows.append(Row("memory traffic", "limit", Spread(least, least, least), None, 1.0))
+    if found["device"] == "cpu":
+        out.rows += cannot({"Liger-Kernel": GPU})
+    row = out.row("assay")
+    out.aim("copies of the tensor, assay", TARGETS[kind], row.value if row else None, at_most=True)
+    return out
 
 
 def main() -> None:

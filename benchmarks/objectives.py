@@ -42,6 +42,7 @@ from assay.objectives import make  # noqa: E402
 from assay.spec.objective import ObjectiveSpec  # noqa: E402
 
 VOCABULARY = vocabulary(32_000, 100)
+FAMILIES = ("causal", "prefix", "encoder_decoder", "encoder")
 RAW = 568
 """Raw tokens of T5's full example: 512 inputs, 114 targets."""
 
@@ -253,7 +254,7 @@ def measure(rows: int = 16, rounds: int = 15) -> dict[str, Any]:
     return found
 
 
-def share_of_a_step(rounds: int = 5) -> dict[str, Any]:
+def share_of_a_step(rounds: int = 5, only: tuple[str, ...] = FAMILIES) -> dict[str, Any]:
     """What making a batch of 16 x 128 costs, as a share of a compiled training step of 1.3M parameters on it.
 
     For every objective and family. The smallest model of the suite: larger ones take longer over the same batch.
@@ -268,7 +269,7 @@ def share_of_a_step(rounds: int = 5) -> dict[str, Any]:
     from assay.training.optimizer import adamw
 
     texts, found = documents(512, 300), {}
-    for family in ("causal", "prefix", "encoder_decoder", "encoder"):
+    for family in only:
         spec = ModelSpec.from_dict(
             {
                 "family": family, "vocab_size": VOCABULARY.size, "width": 128, "layers": 6, "context": 128,

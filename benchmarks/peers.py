@@ -91,6 +91,7 @@ def build_litgpt(size: Size) -> nn.Module:
         parallel_residual=False,
         bias=False,
         norm_class_name="RMSNorm",
+        norm_eps=1e-6,
         mlp_class_name="LLaMAMLP",
     )
     return GPT(config)

@@ -34,6 +34,8 @@ from assay.spec.objective import ObjectiveSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
 from benchmarks import measure, peers, uneven
+from benchmarks.result import GPU, Check, Result
+from benchmarks.rows import cannot
 from benchmarks.span_corruption import assay_loss, assay_step, check_equal, t5_call, t5_step
 from benchmarks.training import copy_weights, spec_of
 
@@ -81,14 +83,16 @@ def full_batch(objective: Any) -> tuple[Batch, dict[str, Tensor]]:
     return batch, given_to_transformers([examples[i] for i in range(SIZE.batch)])
 
 
-def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: list[np.ndarray]) -> None:
+def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: list[np.ndarray]) -> Check:
     """The same documents packed in assay and padded in transformers have the same loss."""
     examples = uneven.examples_of(objective, texts)
     lengths = Lengths(int(examples.input_lengths.sum()))
     packed = lay(examples, np.array([len(examples)]), lengths, "prefix", KNOWN)
     rows = [examples[i] for i in range(len(examples))]
     name = f"{len(rows)} documents, packed in a row"
-    check_equal(name, float(assay_loss(model, to_tensors(packed))), theirs(**given_to_transformers(rows)).loss.item())
+    return check_equal(
+        name, float(assay_loss(model, to_tensors(packed))), theirs(**given_to_transformers(rows)).loss.item()
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -105,8 +109,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     examples = uneven.examples_of(objective, texts)
     models = {mode: assay_model(theirs) for mode in ("eager", "compiled")}
     full, full_theirs = full_batch(objective)
-    check_equal("full shape", float(assay_loss(models["eager"], to_tensors(full))), theirs(**full_theirs).loss.item())
-    check_packed(models["eager"], theirs, objective, [ids[:40] for ids in texts[:4]])
+    mine = float(assay_loss(models["eager"], to_tensors(full)))
+    checks = [
+        check_equal("full shape", mine, theirs(**full_theirs).loss.item()),
+        check_packed(models["eager"], theirs, objective, [ids[:40] for ids in texts[:4]]),
+    ]
     if reason := compile_blocks(models["compiled"]):
         raise SystemExit(reason)
     optimizers = {mode: adamw(model, OptimizerSpec(learning_rate=1e-4)) for mode, model in models.items()}
@@ -161,6 +168,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "size": vars(SIZE),
         "threads": args.threads,
         "machine": measure.machine(),
+        "checks": checks,
+        "limit": limit["square_rate_full"],
         "equal shape": equal,
         "documents": args.documents,
         "padding": {
@@ -169,6 +178,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         },
         "uneven documents": found,
     }
+
+
+def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
+    """Both rows of the suite."""
+    found = run(uneven.arguments(seconds, **changes))
+    shape = "6 layers, 384 wide, vocabulary 32,000, batch 8 x 256; transformers with a dense mask"
+    both = uneven.results(found, "prefix", "Prefix language modelling", shape)
+    for each in both:
+        each.rows += cannot({"FlexAttention (training)": GPU})
+    both[0].aim_at_best(1.0)
+    both[1].aim_at_best(1.5)
+    return both
 
 
 def main() -> None:

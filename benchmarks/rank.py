@@ -23,6 +23,8 @@ import torch
 
 from assay.probes.spectra import effective_rank, exact_rank, singular_values, stable_rank
 from benchmarks.measure import best_time, interleave, machine, quartiles
+from benchmarks.result import Check, Result
+from benchmarks.rows import of_times
 
 
 def patterns(matrices: int, length: int, width: int = 64, *, causal: bool = True) -> torch.Tensor:
@@ -66,8 +68,32 @@ def compare(layers: int, heads: int, length: int, seconds: float, *, causal: boo
     }
     return {
         "size": [layers, heads, length], "causal": causal, "differences": equal,
-        "seconds": {name: quartiles(values) for name, values in times.items()}, "times_faster": ratios,
+        "seconds": {name: quartiles(values) for name, values in times.items()}, "times_faster": ratios, "times": times,
     }  # fmt: skip
+
+
+def suite(seconds: float, long: bool, *, size: tuple[int, int, int] = (12, 12, 512)) -> list[Result]:
+    """The row of the suite: causal patterns; long: also patterns of both directions."""
+    return [result(compare(*size, seconds, causal=causal)) for causal in ((True, False) if long else (True,))]
+
+
+def result(found: dict[str, Any]) -> Result:
+    """The suite's form of one size."""
+    layers, heads, length = found["size"]
+    kind = "causal" if found["causal"] else "bidirectional"
+    out = Result(
+        f"rank-{kind}", f"The rank probe, {layers} x {heads} x {length}, {kind}", "parts",
+        f"softmax attention of {layers * heads} heads, float32 in, {torch.get_num_threads()} threads", "ms",
+        rounds=len(found["times"]["assay"]),
+    )  # fmt: skip
+    times = {name if name == "assay" else f"torch, {name}": values for name, values in found["times"].items()}
+    out.rows = of_times(times, "assay")
+    out.checks = [
+        Check(f"{name} rank against a float64 SVD", error, 0.0 if name == "exact" else 1e-4)
+        for name, error in found["differences"].items()
+    ]
+    out.aim_at_best(2.0)
+    return out
 
 
 def growth(lengths: tuple[int, ...] = (128, 256, 512, 1024)) -> dict[str, Any]:

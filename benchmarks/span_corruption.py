@@ -41,6 +41,7 @@ from assay.spec.objective import ObjectiveSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
 from benchmarks import measure, uneven
+from benchmarks.result import Check, Result
 
 VOCABULARY = 8192
 
@@ -145,11 +146,13 @@ def positions(batch: dict[str, Tensor]) -> int:
     return batch["input_ids"].numel() + batch["labels"].numel()
 
 
-def check_equal(name: str, ours: float, theirs: float) -> None:
+def check_equal(name: str, ours: float, theirs: float) -> Check:
     """End the run where the two differ by more than float32's rounding."""
     print(f"{name}: loss {ours:.6f} (assay), {theirs:.6f} (transformers)")
-    if abs(ours - theirs) > 2e-5 * abs(theirs):
+    found = Check(f"loss, {name}, same weights", abs(ours - theirs) / abs(theirs), 2e-5)
+    if not found.passed:
         raise SystemExit(f"{name}: the losses differ on the same weights, so nothing is timed")
+    return found
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -170,9 +173,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     ours_full, theirs_full = full_batch(size)
     models = {mode: same_in_assay(theirs) for mode in ("eager", "compiled")}
-    check_equal("full shape", float(assay_loss(models["eager"], ours_full)), theirs(**theirs_full).loss.item())
+    checks = [
+        check_equal("full shape", float(assay_loss(models["eager"], ours_full)), theirs(**theirs_full).loss.item()),
+        check_packed(models["eager"], theirs, objective, texts[: size.batch], size),
+    ]
     longest = padded_batches(examples, size, full=False)
-    check_packed(models["eager"], theirs, objective, texts[: size.batch], size)
     if reason := compile_blocks(models["compiled"]):
         raise SystemExit(reason)
 
@@ -230,6 +235,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "machine": measure.machine(),
         "parameters": sum(p.numel() for p in models["eager"].parameters()),
+        "checks": checks,
+        "limit": limit["square_rate_full"],
         "equal shape": equal,
         "documents": args.documents,
         "padding": {
@@ -245,7 +252,7 @@ def assay_loss(model: Transformer, batch: TensorBatch) -> Tensor:
     return found.total.detach() / found.weight
 
 
-def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: list[np.ndarray], size: Size) -> None:
+def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: list[np.ndarray], size: Size) -> Check:
     """The same examples packed in assay and padded in transformers have the same summed loss."""
     loader = Loader(TokenDocuments.from_arrays(texts), objective, batch_size=1, length=size.inputs)
     packed, count, total = [loader.batch(0, step) for step in range(loader.steps(0))], 0, 0.0
@@ -260,7 +267,19 @@ def check_packed(model: Transformer, theirs: nn.Module, objective: Any, texts: l
     inputs = uneven.padded([row.inputs for row in rows], -1)
     labels = uneven.padded([row.targets for row in rows], uneven.IGNORED)
     given = {"input_ids": inputs.clamp(min=0), "attention_mask": (inputs >= 0).long(), "labels": labels}
-    check_equal(f"{len(rows)} documents, packed in {len(packed)} rows", total / count, theirs(**given).loss.item())
+    name = f"{len(rows)} documents, packed in {len(packed)} rows"
+    return check_equal(name, total / count, theirs(**given).loss.item())
+
+
+def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
+    """Both rows of the suite; long: transformers with dynamic shapes and with batches of like length too."""
+    found = run(uneven.arguments(seconds, dynamic=long, grouped=long, **changes))
+    shape = "T5-like, 4 + 4 layers, 256 wide, vocabulary 8,192, batch 8 x 512 / 114"
+    both = uneven.results(found, "span-corruption", "Span corruption, encoder-decoder", shape)
+    both[0].aim_at_limit("assay/compiled", 0.93)
+    both[0].aim_at_best(1.0)
+    both[1].aim_at_best(1.5)
+    return both
 
 
 def main() -> None:

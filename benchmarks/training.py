@@ -4,7 +4,7 @@
 
 The limit is `square_rate_full`: the step's FLOPs (attention over all pairs) at the rate of the best 2048 x 2048
 product of this machine, measured before and after. Other definitions stand beside it in the JSON. Before anything is
-timed, assay's first loss is held to transformers' on the same weights and tokens.
+timed, the first loss of assay and of every peer is held to transformers' on the same weights and tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from assay.spec.masks import Causal, Mask
 from assay.spec.model import ModelSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
-from benchmarks import measure, peers
+from benchmarks import equal, measure, peers
+from benchmarks.result import GPU, Check, Result
+from benchmarks.rows import cannot, limit_row, of_summary
 
 NAMES = {
     "attention.q": "self_attn.q_proj",
@@ -43,6 +45,10 @@ NAMES = {
     "attention_before": "input_layernorm",
     "feedforward_before": "post_attention_layernorm",
 }
+
+
+TOLERANCE = 1e-5
+"""Relative, between first losses on the same weights and tokens."""
 
 
 def spec_of(size: peers.Size) -> ModelSpec:
@@ -95,9 +101,12 @@ def assay_step(model: Transformer, size: peers.Size, compiled: bool) -> Callable
     return step
 
 
-def contenders(size: peers.Size, chosen: list[str], modes: list[str]) -> dict[str, tuple[Callable[[], Tensor], int]]:
-    """Every contender's step and its number of parameters."""
+def contenders(
+    size: peers.Size, chosen: list[str], modes: list[str]
+) -> tuple[dict[str, tuple[Callable[[], Tensor], int]], dict[str, str]]:
+    """Every contender's step and its number of parameters, all with the same weights; why others cannot run."""
     out: dict[str, tuple[Callable[[], Tensor], int]] = {}
+    missing: dict[str, str] = {}
     torch.manual_seed(0)
     reference = peers.build_transformers(size)
     for compiled in (False, True):
@@ -107,32 +116,44 @@ def contenders(size: peers.Size, chosen: list[str], modes: list[str]) -> dict[st
         copy_weights(model, reference)
         step = assay_step(model, size, compiled)
         out["assay/compiled" if compiled else "assay/eager"] = (step, peers.parameters(model))
+    start = {name: tensor.clone() for name, tensor in reference.state_dict().items()}
     for peer in chosen:
         for mode in modes:
-            torch.manual_seed(0)
-            model = reference if peer == "transformers" and mode == "no" else peers.BUILDERS[peer](size)
-            if mode == "blocks" and peers.blocks_of(model) is None:
-                continue
             name = f"{peer}/{'eager' if mode == 'no' else mode}"
-            out[name] = (peers.training_step(model, size, mode), peers.parameters(model))
-    return out
+            try:
+                other = peers.BUILDERS[peer](size)
+                reference.load_state_dict(start)
+                equal.copy(peer, other, reference, size.layers, size.heads)
+                if mode == "blocks" and peers.blocks_of(other) is None:
+                    continue
+                out[name] = (peers.training_step(other, size, mode), peers.parameters(other))
+            except Exception as error:
+                missing[name] = f"{type(error).__name__}: {error}"
+    return out, missing
 
 
 def run(size: peers.Size, seconds: float, chosen: list[str], modes: list[str]) -> dict[str, Any]:
     """Time all contenders; what the JSON holds."""
     torch.set_num_threads(size.threads)
-    built = contenders(size, chosen, modes)
+    built, missing = contenders(size, chosen, modes)
     first: dict[str, float] = {}
     losses: dict[str, float] = {}
-    for name, (step, parameters) in built.items():
+    for name, (step, parameters) in list(built.items()):
         began = time.perf_counter()
-        losses[name] = step().item()
+        try:
+            losses[name] = step().item()
+        except Exception as error:
+            if name.startswith("assay"):
+                raise
+            missing[name] = f"{type(error).__name__}: {error}"  # a peer whose compilation fails ends nothing
+            del built[name]
+            continue
         first[name] = time.perf_counter() - began
         print(f"{name}: {parameters:,} parameters, loss {losses[name]:.4f}, first {first[name]:.1f} s", file=sys.stderr)
-    theirs = losses.get("transformers/eager")
-    for name in ("assay/eager", "assay/compiled"):
-        if theirs is not None and name in losses and abs(losses[name] - theirs) > 1e-4 * abs(theirs):
-            raise SystemExit(f"{name}: loss {losses[name]} differs from transformers' {theirs} on the same weights")
+    theirs = losses.get("transformers/eager", losses["assay/eager"])
+    for name, loss in losses.items():
+        if not abs(loss - theirs) <= TOLERANCE * abs(theirs):
+            raise SystemExit(f"{name}: loss {loss} differs from transformers' {theirs} on the same weights")
     before = measure.limits(size)
     times = measure.interleave({name: step for name, (step, _) in built.items()}, seconds)
     after = measure.limits(size)
@@ -142,11 +163,57 @@ def run(size: peers.Size, seconds: float, chosen: list[str], modes: list[str]) -
         "size": asdict(size),
         "machine": measure.machine(),
         "parameters": {name: count for name, (_, count) in built.items()},
+        "missing": missing,
         "first_loss": losses,
         "first_step_seconds": first,
         "limit": best,
         "contenders": measure.summary(times, best, "assay/compiled" if "assay/compiled" in times else "assay/eager"),
     }
+
+
+def suite(
+    seconds: float, long: bool, *, size: peers.Size | None = None, modes: list[str] | None = None
+) -> list[Result]:
+    """The row of the suite. Long: every peer also with its blocks compiled one by one, and the 1.3M model."""
+    sizes = [size] if size else [peers.SIZES[name] for name in (("11M", "1.3M") if long else ("11M",))]
+    modes = modes or ["no", "whole", *(["blocks"] if long else [])]
+    return [result(run(each, seconds, list(peers.BUILDERS), modes)) for each in sizes]
+
+
+def result(found: dict[str, Any]) -> Result:
+    """The suite's form of what `run` gives."""
+    size = found["size"]
+    reference = "assay/compiled" if "assay/compiled" in found["contenders"] else "assay/eager"
+    limit = found["limit"]
+    out = Result(
+        f"training-{size['name']}",
+        f"A training step, LLaMA-like, {size['name']} parameters",
+        "training",
+        f"{size['layers']} layers, {size['width']} wide, {size['heads']} heads, hidden {size['hidden']} (SwiGLU), "
+        f"vocabulary {size['vocab_size']}, batch {size['batch']} x {size['length']}, float32, AdamW, "
+        f"{size['threads']} threads",
+        "ms a step",
+        limit="the step's FLOPs, attention over all pairs, at the rate of the best 2048 x 2048 product",
+        rounds=found["contenders"][reference]["rounds"],
+    )
+    out.rows = of_summary(found["contenders"], reference, "square_rate_full")
+    out.rows.append(limit_row("square products", 1e3 * limit["square_rate_full"]))
+    out.rows += cannot(found["missing"] | {"Liger-Kernel": GPU, "FlexAttention (training)": GPU})
+    theirs = found["first_loss"].get("transformers/eager", found["first_loss"]["assay/eager"])
+    out.checks = [
+        Check(f"first loss of {who}, same weights", abs(loss - theirs) / abs(theirs), TOLERANCE)
+        for who, loss in found["first_loss"].items()
+    ]
+    seconds = ", ".join(f"{who} {taken:.1f} s" for who, taken in found["first_step_seconds"].items())
+    out.notes.append(f"First steps, compilation included: {seconds}.")
+    for name, value in limit.items():
+        if name != "square_flops_per_second" and name != "square_rate_full":
+            share = 1e-3 * out.rows[0].value.median  # type: ignore[union-attr]
+            out.notes.append(f"By another limit ({name.replace('_', ' ')}): {out.rows[0].who} at {value / share:.3f}.")
+    out.aim_at_limit(reference, 0.97 if size["name"] == "11M" else 0.7)
+    out.aim_at_best(1.0)
+    out.facts["raw"] = found
+    return out
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from assay.data.tokenizer import train_tokenizer
 from assay.objectives import Examples, Objective, Texts, Vocabulary
 from assay.spec.data import TokenizerSpec
 from benchmarks import measure
+from benchmarks.result import Result
+from benchmarks.rows import limit_row, of_rate_summary, of_summary
 
 FORMS = ("documents", "pieces", "paragraphs")
 IGNORED = -100
@@ -140,6 +142,41 @@ def show(result: dict[str, Any]) -> None:
         print("\n".join(lines(result["uneven documents"], "assay/compiled, packed")))
 
 
+def arguments(seconds: float, **changes: Any) -> argparse.Namespace:
+    """The command line's defaults for the suite: `seconds` are shared by the two comparisons."""
+    given = {"threads": 2, "documents": "documents", "rows": 256, "busy": False, "part": "both"}
+    return argparse.Namespace(**(given | {"seconds": seconds / 2} | changes))
+
+
+def results(found: dict[str, Any], name: str, title: str, shape: str) -> list[Result]:
+    """The suite's form: at equal unpadded shape, and on uneven documents."""
+    threads = f"float32, AdamW, {found['threads']} threads"
+    equal = Result(
+        f"{name}-equal", f"{title}, no padding", "training", f"{shape}; {threads}", "ms a step",
+        limit="the step's FLOPs, attention over all pairs, at the rate of the best 2048 x 2048 product",
+    )  # fmt: skip
+    real = Result(
+        f"{name}-uneven", f"{title}, documents of uneven lengths", "training",
+        f"{shape}; {threads}; the built-in corpus's {found['documents']}", "useful tokens a second",
+        more_is_better=True,
+    )  # fmt: skip
+    if timed := found["equal shape"]:
+        equal.rows = [
+            *of_summary(timed, "assay/compiled", "square_rate_full"),
+            limit_row("square products", 1e3 * found["limit"]),
+        ]
+        equal.rounds = timed["assay/compiled"]["rounds"]
+    if rated := found["uneven documents"]:
+        real.rows = of_rate_summary(rated, "assay/compiled, packed")
+        real.rounds = rated["assay/compiled, packed"]["rounds"]
+        shares = ", ".join(f"{who} {share:.1%}" for who, share in found["padding"].items())
+        real.notes.append(
+            f"Padding: {shares}. transformers compiled pads to the full row, since other shapes compile anew."
+        )
+    equal.checks = real.checks = found["checks"]
+    return [equal, real]
+
+
 def main(says: str, run: Callable[[argparse.Namespace], dict[str, Any]], *flags: str) -> None:
     """The command line of a benchmark that compares equal shapes and uneven documents.
 
@@ -162,4 +199,4 @@ def main(says: str, run: Callable[[argparse.Namespace], dict[str, Any]], *flags:
     result = run(args)
     show(result)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+        args.json.write_text(json.dumps(result, indent=1, default=vars))

@@ -1,0 +1,157 @@
+"""Decoding more than one row, float32, CPU: batch 16 of a decoder, an encoder-decoder and a prefix decoder; 4 beams.
+
+    python -m benchmarks.batch_decode [--seconds 40] [--json FILE]
+
+The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 24
+tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams, whole calls timed. transformers has no
+decoder with a visible prefix: there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in
+a loop that costs less than its own `generate`. The same tokens come out of both before anything is timed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.generation.build import build
+from assay.generation.model import Model
+from assay.spec.model import ModelSpec
+from benchmarks import measure
+from benchmarks.command import command_line
+from benchmarks.decode import SHAPES, reference, weight_bytes
+from benchmarks.result import Check, Result
+from benchmarks.rows import cannot, of_times
+
+__all__ = ["CASES", "suite"]
+
+Way = Callable[[int], Tensor]
+PROMPT, GOAL = 16, 3.0
+
+
+def prompt(rows: int, length: int, vocabulary: int) -> Tensor:
+    """Random ids that are no special tokens."""
+    return torch.randint(11, vocabulary, (rows, length), generator=torch.Generator().manual_seed(0))
+
+
+def their_generate(other: Any, ids: Tensor, **how: Any) -> Way:
+    """Transformers' own search, which may not stop early."""
+    every = torch.ones_like(ids)
+
+    def run(new: int) -> Tensor:
+        return other.generate(
+            ids, attention_mask=every, max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0, **how
+        )
+
+    return run
+
+
+def batch(shape: dict[str, Any], rows: int, beams: int = 1) -> tuple[Model, Way, Way]:
+    """A decoder: (model, assay's way, transformers')."""
+    model = build(ModelSpec.from_dict(shape))
+    ids = prompt(rows, PROMPT, model.spec.vocab_size)
+
+    def ours(new: int) -> Tensor:
+        return model.generate(ids, max_new_tokens=new, ignore_eos=True, num_beams=beams)
+
+    return model, ours, their_generate(reference(model), ids, num_beams=beams)
+
+
+def prefix(shape: dict[str, Any], rows: int) -> tuple[Model, Way, Way]:
+    """A decoder whose prompt sees itself whole."""
+    from transformers import DynamicCache
+
+    model = build(ModelSpec.from_dict({**shape, "family": "prefix"}))
+    other, ids = reference(model), prompt(rows, PROMPT, model.spec.vocab_size)
+
+    def ours(new: int) -> Tensor:
+        return model.generate(ids, max_new_tokens=new, ignore_eos=True)
+
+    @torch.inference_mode()
+    def theirs(new: int) -> Tensor:
+        cache, text = DynamicCache(), ids
+        seen = torch.zeros(rows, 1, ids.shape[1], ids.shape[1])  # an added mask: zero is visible
+        out = other(input_ids=ids, attention_mask=seen, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        for step in range(new):
+            token = out.logits[:, -1].argmax(-1, keepdim=True)
+            text = torch.cat((text, token), 1)
+            if step < new - 1:
+                out = other(input_ids=token, past_key_values=cache, use_cache=True)
+        return text
+
+    return model, ours, theirs
+
+
+def encoder_decoder(shape: dict[str, Any], rows: int) -> tuple[Model, Way, Way]:
+    """T5 as transformers builds it, opened by assay from its folder."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    import assay
+
+    small = shape["layers"] < 8
+    width, heads, layers, vocabulary = (64, 2, 2, 512) if small else (640, 10, 8, 32_128)
+    config = T5Config(
+        vocab_size=vocabulary, d_model=width, d_kv=width // heads, d_ff=4 * width, num_layers=layers,
+        num_decoder_layers=layers, num_heads=heads, dropout_rate=0.0, pad_token_id=0, eos_token_id=1,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    other = T5ForConditionalGeneration(config).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        other.save_pretrained(folder)
+        model = assay.load(folder)
+        net = model.transformer  # weights of their own: the file goes
+        net.load_state_dict({name: tensor.clone() for name, tensor in net.state_dict().items()}, assign=True)
+    ids = prompt(rows, 4 * PROMPT, vocabulary)
+
+    def ours(new: int) -> Tensor:
+        return model.generate(ids, max_new_tokens=new, ignore_eos=True)
+
+    return model, ours, their_generate(other, ids)
+
+
+CASES: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[Model, Way, Way]]]] = {
+    "batch-16": ("Decoding, batch 16, decoder", lambda shape: batch(shape, 16)),
+    "prefix-16": ("Decoding, batch 16, prefix decoder", lambda shape: prefix(shape, 16)),
+    "encoder-decoder-16": ("Decoding, batch 16, encoder-decoder", lambda shape: encoder_decoder(shape, 16)),
+    "beams-4": ("Beam search, 4 beams, decoder", lambda shape: batch(shape, 1, 4)),
+}
+"""Name: what it is, and what makes (model, assay's way, transformers' way)."""
+
+
+def suite(seconds: float, long: bool, *, shape: dict[str, Any] | None = None, new: int = 24) -> list[Result]:
+    """The rows of the suite; `seconds` are shared by the cases. Long: 64 tokens a call."""
+    warnings.simplefilter("ignore")
+    measure_new = 64 if long else new
+    return [one(name, shape or SHAPES["135m"], seconds / len(CASES), measure_new) for name in CASES]
+
+
+def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
+    """Check and time one case."""
+    title, make = CASES[name]
+    model, ours, theirs = make(shape)
+    rows = 1 if name.startswith("beams") else 16
+    parameters = sum(p.numel() for p in model.parameters())
+    out = Result(
+        f"decode-{name}", f"{title}, {parameters / 1e6:.0f}M parameters", "decoding",
+        f"{new} tokens a row, whole calls, greedy or beams, float32, {torch.get_num_threads()} threads; "
+        f"weights {weight_bytes(model) / 1e6:.0f} MB",
+        "ms a token of every row",
+    )  # fmt: skip
+    mine, its = ours(8), theirs(8)
+    out.checks = [Check("the same 8 tokens of every row", float((mine != its).float().mean()), 0.0)]
+    times = measure.interleave({"assay": lambda: ours(new), "transformers": lambda: theirs(new)}, seconds, 0, 3)
+    out.rounds = len(times["assay"])
+    out.rows = of_times({who: [t / new for t in values] for who, values in times.items()}, "assay")
+    out.rows += cannot({"llama.cpp": "llama-cpp-python's own interface decodes one row at a time"})
+    out.notes.append(f"A call decodes {rows} row{'s' * (rows > 1)} at once; the prompt is part of the call.")
+    out.aim_at("transformers", GOAL)
+    return out
+
+
+if __name__ == "__main__":
+    command_line(__doc__ or "", suite, seconds=40.0)
