@@ -164,12 +164,14 @@ class Training:
             What there is to tell of it.
         """
         run, events = self.run, []
-        self.model: Transformer = build(run.model, seed=run.seed, device=self.device)
+        filled = run.init is not None and fresh
+        cut = self.layout.sharded and not filled  # then no rank ever holds the whole
+        self.model: Transformer = build(run.model, seed=run.seed, device="meta" if cut else self.device)
         self.model.train()
         for stack in (self.model.encoder, self.model.decoder):
             if stack is not None:
                 stack.checkpointing = run.train.checkpointing
-        if run.init is not None and fresh:
+        if filled:
             events.append({"event": "init", **fill_weights(run, self.model)})
         self.team: Team | None = None
         if self.world.size == 1:
@@ -179,7 +181,7 @@ class Training:
         from assay.training.parallel.checkpoint import TeamKeeper
         from assay.training.parallel.team import Team
 
-        self.team = Team(self.model, self.layout, self.world, dtype=self.dtype)
+        self.team = Team(self.model, self.layout, self.world, dtype=self.dtype, seed=run.seed if cut else None)
         self.optimizer = adamw(self.team.shards, run.train.optimizer)
         self.keeper = TeamKeeper(self.folder, self.team, self.optimizer)
         return [*events, {"event": "ranks", **self.layout.plain()}]

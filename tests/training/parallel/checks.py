@@ -139,20 +139,21 @@ def read(world: World, run: dict[str, Any], out: str) -> Any:
     return whole if world.leads else None
 
 
-def slow_disk(world: World, run: dict[str, Any], out: str, seconds: float) -> dict[str, Any]:
-    """Train while each write takes a time; the steps at which writes began and ended, and what the first one kept."""
-    folder, at, steps = RunFolder(Path(out)), {"step": 0}, {"begun": [], "ended": []}
+def slow_disk(world: World, run: dict[str, Any], out: str, until: int) -> dict[str, Any]:
+    """Train while the first write waits for a step; the steps at which writes ended, and what the first one kept."""
+    folder, at, ended = RunFolder(Path(out)), {"step": 0}, []
     kept: dict[str, Any] = {}
     real_write, real_finish = OneFileWriter.write_data, OneFileWriter.finish
 
     def slow(self: OneFileWriter, plan: Any, planner: Any) -> Any:
-        steps["begun"].append(at["step"])
-        time.sleep(seconds)
+        give_up = time.monotonic() + 30
+        while world.leads and at["step"] < until and time.monotonic() < give_up:
+            time.sleep(0.01)
         return real_write(self, plan, planner)
 
     def finish(self: OneFileWriter, metadata: Any, results: Any) -> None:
         real_finish(self, metadata, results)
-        steps["ended"].append(at["step"])
+        ended.append(at["step"])
         if not kept:
             (file,) = folder.checkpoints.glob("step-*/model.safetensors")
             kept.update({name: value.numpy() for name, value in load_file(file).items()})
@@ -163,7 +164,7 @@ def slow_disk(world: World, run: dict[str, Any], out: str, seconds: float) -> di
 
     with mock.patch.object(OneFileWriter, "write_data", slow), mock.patch.object(OneFileWriter, "finish", finish):
         outcome = train_run(RunSpec.from_dict(run), folder, world=world, progress=watch, device="cpu")
-    return {**steps, "kept": kept, "outcome": outcome}
+    return {"ended": ended, "kept": kept, "outcome": outcome}
 
 
 def full_disk(world: World, run: dict[str, Any], out: str, rank: int, write: int) -> str:

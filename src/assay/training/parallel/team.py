@@ -22,8 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from assay.nn.batch import TensorBatch
 from assay.nn.compiling import compile_blocks
+from assay.nn.init import initialize
 from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
+from assay.spec.parameters import layout as parameter_layout
 from assay.training.optimizer import global_norm
 from assay.training.parallel.layout import Layout
 from assay.training.parallel.world import World
@@ -75,22 +77,29 @@ class Team:
         shards: this rank's part of it.
     """
 
-    def __init__(self, model: Transformer, layout: Layout, world: World, *, dtype: str) -> None:
+    def __init__(
+        self, model: Transformer, layout: Layout, world: World, *, dtype: str, seed: int | None = None
+    ) -> None:
         """Spread a model, in place.
 
         Args:
-            model: the same weights on every rank.
+            model: the same weights on every rank; or on the meta device, where none are cut off from a whole.
             layout: who holds what.
             world: the ranks.
             dtype: of the arithmetic. bfloat16: blocks are gathered in it (half of the bytes on the way), gradients are
                 summed in float32, weights and moments stay float32.
+            seed: of the first weights of a model on the meta device: each rank keeps its rows of them, and at no time
+                holds more than one tensor whole.
         """
         self.model, self.layout, self.world = model, layout, world
         self.stacks = [stack for stack in (model.encoder, model.decoder) if stack is not None]
         self.blocks = [block for stack in self.stacks for block in stack.blocks]
-        self.scalars: list[nn.Parameter] = []
         criterion = Criterion(model)
         self.module: nn.Module = self._shard(criterion, dtype) if layout.sharded else self._copy(criterion)
+        if seed is not None:
+            self._draw(seed)
+        # FSDP2 cuts no scalars (DyT's): they stay whole, and their gradients are summed by hand.
+        self.scalars = [p for p in model.parameters() if p.ndim == 0 and layout.sharded]
         self.shards = Shards(model)
 
     # Spreading
@@ -112,9 +121,7 @@ class Team:
         else:
             mesh = init_device_mesh(device, (layout.shard,), mesh_dim_names=("shard",))
         self.mesh, self.group = mesh, mesh.get_group("shard")
-        # FSDP2 cuts no scalars (DyT's): they stay whole, and their gradients are summed by hand.
-        self.scalars = [p for p in criterion.parameters() if p.ndim == 0]
-        shared: dict[str, Any] = {"mesh": mesh, "ignored_params": set(self.scalars)}
+        shared: dict[str, Any] = {"mesh": mesh, "ignored_params": {p for p in criterion.parameters() if p.ndim == 0}}
         # Inputs keep their types: position tables and the residual stream are float32.
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
         low = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
@@ -125,6 +132,26 @@ class Team:
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
         return criterion
+
+    @torch.no_grad()
+    def _draw(self, seed: int) -> None:
+        """As `nn.build` draws, a tensor at a time, of which this rank's rows are kept."""
+        assert self.layout.sharded
+        device, place = self.world.device or "cpu", self.mesh.get_local_rank("shard")
+        self.module.to_empty(device=device)
+        for module in self.model.modules():
+            for name, value in getattr(module, "constants", {}).items():
+                setattr(module, name, torch.tensor(value, dtype=torch.float32, device=device))
+        parameters = dict(self.model.named_parameters())
+        for info in parameter_layout(self.model.spec):
+            parameter = parameters[info.name]
+            whole = torch.empty(info.shape, dtype=parameter.dtype)
+            initialize(whole, info, self.model.spec, seed)
+            if isinstance(parameter, DTensor):
+                rows = self.layout.held_rows(info.shape[0], place)
+                parameter._local_tensor.copy_(whole[rows.start : rows.stop])
+            else:
+                parameter.copy_(whole)
 
     @staticmethod
     def _parts(module: nn.Module) -> list[FSDPModule]:
