@@ -7,6 +7,7 @@ water mark (reset before each input), and an audit hook on whatever a reader has
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -171,6 +172,7 @@ def _work(
     if not os.environ.get("FUZZ_LOUD"):
         os.dup2(quiet, 2)
     sys.dont_write_bytecode = True
+    faulthandler.disable()  # a crash is told by its signal
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     (arena / OUTSIDE).mkdir()

@@ -303,11 +303,11 @@ def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
         raw = path.read_bytes()
         inner = SentencePieceProcessor()
         inner.LoadFromSerializedProto(raw)
-    except (OSError, RuntimeError) as error:
+        known = {inner.id_to_piece(i) for i in range(inner.get_piece_size())}
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a SentencePiece model ({_first_line(error)}).", AGAIN) from None
     size, begin, end = inner.get_piece_size(), inner.bos_id(), inner.eos_id()
     extra = {text: int(token) for token, text in _added(settings).items()}
-    known = {inner.id_to_piece(i) for i in range(size)}
     if model_type == "chatglm":
         names = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
         extra = {name: size + number for number, name in enumerate(names)} | extra
