@@ -10,7 +10,7 @@ from assay.errors import UserError
 from assay.report.cost import assumption_rows, span
 from assay.report.format import DASH, count, memory, signed, significant
 from assay.report.instrument import Section, Table, write_page
-from assay.report.lines import Line, Mark, lines
+from assay.report.lines import Line, lines
 from assay.runs import read_json
 
 __all__ = [
@@ -36,6 +36,13 @@ TIME = {
     "tensor_traffic": "activations, hidden by nothing",
     "idle": "of a pipeline",
     "optimizer": "",
+}
+SPENT = {
+    "products": ("products",),
+    "computed again": ("recomputation",),
+    "norms, activations": ("elements", "optimizer"),
+    "traffic": ("data_traffic", "tensor_traffic"),
+    "waiting": ("idle",),
 }
 SWEPT = ["GPUs", "layout", "batch", "step", "tokens/s", "of a GPU", "MFU", "memory", "traffic", "a failure every"]
 CHECKED = ["run", "GPUs", "layout", "published", "plan", "off by", "MFU published", "MFU planned"]
@@ -253,12 +260,14 @@ def _swept(points: Sequence[dict[str, Any]]) -> Section:
         lines(parts, ("GPUs", "GB of a GPU"), "Memory against GPUs", log_x=True),
         f"Memory of the fullest GPU by part; {room:.3g} GB may be filled. Gradients take as much as weights.",
     )
-    batch = good[0]["critical_batch"]
+    spent = [
+        Line(
+            words, x, [[100 * sum(p["chosen"]["time"][n] for n in names) / p["chosen"]["time"]["total"] for p in good]]
+        )
+        for words, names in SPENT.items()
+    ]
     section.draw(
-        lines(
-            [Line("batch", x, [[p["batch_tokens"] / 1e6 for p in good]])], ("GPUs", "M tokens"), "Batch", log_x=True,
-            log_y=True, marks=[Mark(x[-1], f"critical about {batch / 1e6:.2g} M")],
-        ),
-        "Tokens of a step: with more GPUs than sequences the batch must grow, or the model be cut in other ways.",
-    )  # fmt: skip
+        lines(spent, ("GPUs", "% of a step"), "Time of a step against GPUs", log_x=True),
+        "What a step is spent on.",
+    )
     return section

@@ -1,6 +1,7 @@
 """Bytes on the fullest rank, by part: what `cost` counts for a whole model, shared out by a layout.
 
-As assay trains, weights, gradients and Adam's two moments are float32, cut up (FSDP) or whole on every rank (DDP).
+As assay trains, weights, gradients and Adam's two moments are float32, cut up (FSDP) or whole on every rank (DDP), and
+so is the residual stream under autocast.
 Where the optimizer alone is sharded (ZeRO-1, Rajbhandari et al. 2020), weights and gradients are whole, in the type of
 the products and of the reduction, and float32 weights count to the optimizer.
 """
@@ -115,6 +116,8 @@ def _stage(work: Workload, model: Model, layout: Layout, stage: Stage, in_flight
         optimizer = (8 + 4 * (work.size < 4)) * piece
         buffers = 0.0
     kept = work.block_input if layout.checkpointing else work.block_saved
+    if layout.full:  # as assay trains: in float32 where autocast leaves it
+        kept = kept * work.rest / work.size if layout.checkpointing else kept + work.widened
     activations = stage.blocks * layout.micro * in_flight * kept / layout.tensor
     if stage.head or layout.checkpointing:
         activations += work.beside_blocks(layout.micro, layout.checkpointing) / layout.tensor

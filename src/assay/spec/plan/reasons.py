@@ -97,10 +97,6 @@ def notes(work: Workload, chosen: Estimate, batch_tokens: int, critical: float) 
             f"A batch of {batch_tokens / 1e6:.3g} M tokens is above the critical batch of about {critical / 1e6:.2g} M "
             "tokens (Kaplan et al. 2020, equation 1.4): more tokens will be needed for the same loss."
         )
-    if work.size < 4:
-        said.append(
-            "Activations are counted as wholly in --dtype; assay's autocast keeps the residual stream in float32."
-        )
     if chosen.layout.tensor > 1:
         said.append("Tensor parallelism is taken with sequence parallelism: activations are cut over its ranks too.")
     if work.spec.family is Family.encoder_decoder:

@@ -105,6 +105,22 @@ class Workload:
         return streams * total * self.spec.width * self.size / self.depth
 
     @cached_property
+    def widened(self) -> float:
+        """Bytes more that an average block keeps of one sequence in assay's own training under a 16-bit type.
+
+        Autocast leaves the residual stream in float32, so what norms read and give is kept in it.
+        """
+        total = 0.0
+        for stack in self.spec.stacks:
+            plan = block_plan(self.spec, stack, self.spec.depth(stack) - 1)
+            norms = sum(
+                step.before.norm + step.after.norm + sum(sub.before.norm + sub.out.norm for sub in step.sublayers)
+                for step in plan.steps
+            )
+            total += self.spec.depth(stack) * self._tokens(stack) * 2 * norms
+        return total * self.spec.width * (self.rest - self.size) / self.depth
+
+    @cached_property
     def stream(self) -> float:
         """Bytes of the residual stream of one sequence, in the longer stack."""
         return max(self._tokens(stack) for stack in self.spec.stacks) * self.spec.width * self.size
