@@ -1,6 +1,9 @@
 """Checkpoints of ranks: common files, written while training goes on, whole or not there, read without pickle."""
 
+import os
+import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,27 @@ def test_a_full_disk_at_any_rank_leaves_the_checkpoint_before(
     verify_files(folder.checkpoint(2))
     assert [entry.name for entry in folder.checkpoints.iterdir()] == ["step-2"], "the broken one left nothing"
     assert crew.run(2, "train", run=run, out=str(tmp_path))[0]["outcome"]["status"] == "done"
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["EVIL"],)
+
+
+def test_no_pickle_is_opened(crew: Crew, described: Described, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where distributed checkpoint's own metadata would lie, there is a pickle that makes a folder when it is read."""
+    run = described(steps=4)
+    crew.run(2, "train", run=run, out=str(tmp_path / "run"), stop=2)
+    monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
+    file = RunFolder(tmp_path / "run").checkpoint(2) / ".metadata"
+    assert not file.exists()
+    file.write_bytes(pickle.dumps(Evil()))
+    assert crew.run(2, "train", run=run, out=str(tmp_path / "run"))[0]["outcome"]["status"] == "done"
+    assert not (tmp_path / "evil").exists()
+    # Negative control: it is one that works.
+    with suppress(Exception):
+        pickle.loads(pickle.dumps(Evil()))
+    assert (tmp_path / "evil").exists()
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(crew: Crew, described: Described, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_rows_are_cut_as_torch_cuts_them(rows: int, ranks: int) -> None:
 
 
 def test_the_place_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     assert launched() == Launch()
     monkeypatch.setenv("RANK", "3")
@@ -63,6 +63,8 @@ def test_the_place_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert launched() == Launch(3, 8, 1, 2)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert launched().restarted
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(UserError, match=r"WORLD_SIZE=many.*torchrun"):
         launched()

@@ -34,6 +34,9 @@ MODELS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "embedding": {"token_types": 2},
         },
     ),
+    "blanks": ("prefix", "glm", {}),
+    "denoising": ("encoder_decoder", "bart", {}),
+    "mixture of denoisers": ("encoder_decoder", "ul2", {}),
     "normalised head": ("causal", None, {"head": {"tied": False, "normalised": True}}),
     "second stream": ("prefix", "prefix_lm", {"placement": "residual"}),
     "grouped heads, gradient shrink": (

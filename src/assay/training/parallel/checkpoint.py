@@ -58,7 +58,7 @@ class TeamKeeper:
         Raises:
             UserError: the checkpoint is damaged or of another model.
         """
-        found = self.team.world.lead(self._newest)
+        found = self.team.world.lead(self._newest, patient=True)  # checksums of all that is there
         if found is None:
             return None
         path, state = found

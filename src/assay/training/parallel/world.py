@@ -58,7 +58,7 @@ class World:
         """Args: launch: its place; None: alone. device: None: to be chosen by the caller."""
         launch = launch or Launch()
         self.launch, self.device = launch, device
-        self.rank, self.size, self.local_rank, self.local_size = launch
+        self.rank, self.size, self.local_rank, self.local_size, _ = launch
         self._patient: Any = None
         self._store: Any = None
 
@@ -145,8 +145,12 @@ class World:
         """Whether it is so on any rank; the same answer on all."""
         return bool(flag) if self.size == 1 else self.sums(float(flag))[0] > 0
 
-    def lead(self, work: Callable[[], T]) -> T:
+    def lead(self, work: Callable[[], T], *, patient: bool = False) -> T:
         """What `work` gives on rank 0, on every rank.
+
+        Args:
+            work: of rank 0.
+            patient: wait for it as long as it takes.
 
         Raises:
             UserError: rank 0 raised it; every rank does.
@@ -158,7 +162,7 @@ class World:
 
         result, error = _attempt(work) if self.leads else (None, None)
         said: list[Any] = [(result, _told(error, self.rank))]
-        dist.broadcast_object_list(said, src=0)
+        dist.broadcast_object_list(said, src=0, group=self._patient if patient else None)
         _raise(error, [said[0][1]])
         return said[0][0]
 
