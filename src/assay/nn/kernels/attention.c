@@ -216,7 +216,7 @@ int attention_forward(const Shape *n, const float *q, const float *k, const floa
   return 0;
 }
 
-/* dk and dv are zero beforehand; the heads of a group add to the same. Returns 0, or 1 where memory ran out. */
+/* The heads of a group add to the same dk and dv. Returns 0, or 1 where memory ran out. */
 int attention_backward(const Shape *n, const float *q, const float *k, const float *v, const float *bias,
                        const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv) {
   const int64_t wide = UP(n->keys), size = UP(2 * n->width * wide + 2 * ROWS * wide + 2 * ROWS * n->width);
@@ -230,6 +230,10 @@ int attention_backward(const Shape *n, const float *q, const float *k, const flo
     me = omp_get_thread_num();
 #endif
     const int64_t b = at / n->kv_heads, kv = at % n->kv_heads;
+    for (int64_t j = 0; j < n->keys; j++) {
+      memset(dk + b * n->dk[0] + kv * n->dk[1] + j * n->dk[2], 0, n->width * sizeof(float));
+      memset(dv + b * n->dv[0] + kv * n->dv[1] + j * n->dv[2], 0, n->width * sizeof(float));
+    }
     for (int64_t h = kv * group; h < (kv + 1) * group; h++)
       backward_head(n, q + b * n->q[0] + h * n->q[1], k + b * n->k[0] + kv * n->k[1], v + b * n->v[0] + kv * n->v[1],
                     n->has_bias ? bias + b * n->bias[0] + h * n->bias[1] : NULL, out + b * n->out[0] + h * n->out[1],

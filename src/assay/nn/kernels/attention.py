@@ -187,7 +187,7 @@ def _backward(
     q, k, v, dout = _flat(q), _flat(k), _flat(v), _flat(dout)
     out = out if out.stride() == _rows_stride(out) else _rows(out).copy_(out)
     bias = None if bias is None else _flat(bias)
-    dq, dk, dv = _rows(q), _rows(k).zero_(), _rows(v).zero_()
+    dq, dk, dv = _rows(q), _rows(k), _rows(v)
     n = _shape(q, k, v, bias, causal, scale, dout)
     where = None if bias is None else bias.data_ptr()
     if library.attention_backward(
