@@ -45,11 +45,11 @@ def status() -> dict[str, str]:
 
 def why_not(library: Library, *tensors: torch.Tensor) -> str | None:
     """Why torch's own operators serve these tensors; None where `library` does: float32 on a CPU, run as written."""
+    if torch.compiler.is_compiling():
+        return "inductor fuses it with its neighbours"
     for t in tensors:
         if t.dtype is not torch.float32 or t.device.type != "cpu" or type(t) not in (torch.Tensor, torch.nn.Parameter):
             return f"{type(t).__name__} of {t.dtype} on {t.device}"
-    if torch.compiler.is_compiling():
-        return "inductor fuses it with its neighbours"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "under a functorch transform"
     if library.load() is None:

@@ -73,7 +73,8 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, axes: int, back: bool) -> Tensor:
     assert NATIVE.handle is not None
     x, cos, sin = x if x.stride(-1) == 1 else x.contiguous(), cos.contiguous(), sin.contiguous()
     (b, h, s, d), (tables, rows, rotated) = x.shape, cos.shape
-    assert cos.shape == sin.shape and tables in (1, b) and rows == s and rotated <= d and rotated % (2 * max(axes, 1)) == 0
+    assert cos.shape == sin.shape and tables in (1, b) and rows == s
+    assert rotated <= d and rotated % (2 * max(axes, 1)) == 0
     out = x.new_empty(b, s, h, d)
     NATIVE.handle.rotate(
         x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(), b, h, s, d, rotated, *x.stride()[:3],
