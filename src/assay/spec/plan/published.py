@@ -104,7 +104,8 @@ def _llama3(copies: int, tera: float) -> Run:
     layout = Layout(shard=copies, tensor=8, pipeline=16, interleave=8, micro=1, full=False)
     return Run(
         "llama3.1-405b", "h100-80gb", layout, 2048, 8192, tera * 1e12 / per_token, f"{tera:g} TFLOP/s on a GPU",
-        _LLAMA3, "published but for micro-batch 1, interleaving by single layers and no recomputation (assumed); FLOPs read as 6 N",
+        _LLAMA3,
+        "published but for micro-batch 1, interleaving by single layers and no recomputation (assumed); FLOPs as 6 N",
     )  # fmt: skip
 
 

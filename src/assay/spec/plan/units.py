@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from assay.spec.axes import Placement
@@ -65,6 +65,8 @@ class Unit:
     tensors: tuple[tuple[int, int, int], ...]
     scalars: int = 0
     """Numbers that are never cut and travel apart (DyT's)."""
+    known: dict[int, int] = field(default_factory=dict, compare=False, repr=False)
+    """Pieces that were counted already, by ranks."""
 
     @cached_property
     def elements(self) -> int:
@@ -77,7 +79,9 @@ class Unit:
 
     def piece(self, ranks: int) -> int:
         """Elements of the fullest rank's share, which is as much as each rank sends."""
-        return sum(-(-rows // ranks) * rest * number for rows, rest, number in self.tensors)
+        if ranks not in self.known:
+            self.known[ranks] = sum(-(-rows // ranks) * rest * number for rows, rest, number in self.tensors)
+        return self.known[ranks]
 
     def gathered(self, ranks: int) -> int:
         """Elements of an all-gather's output or a reduce-scatter's input, padding included."""
