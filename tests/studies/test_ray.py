@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import InitFrom, StudySpec
+from assay.studies.berth import _own_folder
 from assay.studies.places import open_place
 from assay.studies.ray_place import RayPlace
 from assay.studies.runner import run_all
@@ -34,8 +36,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPlace]:
         with open_place("ray", workers=2) as found:
             assert isinstance(found, RayPlace) and found.slots == 2 and found.option == " --on ray"
             yield found
-        left = list(Path(os.environ["TMPDIR"]).iterdir())
-        assert not left, "nothing is left on the machines, not even of a lost one once another works there"
+        patch.setattr(tempfile, "tempdir", os.environ["TMPDIR"])
+        folder, lock = _own_folder()  # as the next worker's on that machine
+        assert list(folder.parent.iterdir()) == [folder], "nothing is left, not even of workers that were lost"
+        lock.close()
 
 
 def kinds(events: Events) -> list[str]:
@@ -74,7 +78,7 @@ def test_a_run_is_what_it_is_on_this_machine_and_needs_no_file_of_it(
 def test_a_run_begins_from_a_folder_of_this_machine(place: RayPlace, small: Small, tmp_path: Path) -> None:
     study = StudyFolder(tmp_path)
     (parent,) = small(vary={}).runs()
-    run_all([parent], study, workers=1)
+    run_all([parent], study, place=place)
     source = study.run(parent.hash).path
     child = parent.model_copy(update={"init": InitFrom(source=str(source), identity=f"run:{parent.hash}")})
     (outcome,) = run_all([child], study, place=place)
@@ -91,11 +95,13 @@ def test_a_run_begins_from_a_folder_of_this_machine(place: RayPlace, small: Smal
 def test_what_is_lost_goes_on_from_its_checkpoint(place: RayPlace, small: Small, tmp_path: Path, lost: str) -> None:
     run = small(vary={}, steps=400, checkpoints=40, evaluations=2).runs()[0]
     events: Events = []
+    ended: list[object] = []
 
     def lose(event: dict[str, Any]) -> None:
         events.append(event)
-        if event["event"] == "progress" and event["step"] >= 30 and "retried" not in kinds(events) and place._busy:
+        if event["event"] == "progress" and event["step"] >= 30 and not ended:
             (worker,) = place._busy
+            ended.append(worker)
             if lost == "worker":
                 os.kill(worker.pid, signal.SIGKILL)
             else:
@@ -110,6 +116,15 @@ def test_what_is_lost_goes_on_from_its_checkpoint(place: RayPlace, small: Small,
     assert [r["step"] for r in rows if r["kind"] == "eval"] == [0, 200, 400]
     whole = train_run(run, RunFolder(tmp_path / "whole"))
     assert outcome.folder.result["bits_per_byte"] == whole["bits_per_byte"]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_worker_without_a_core_takes_the_first_that_is_free(place: RayPlace, small: Small, tmp_path: Path) -> None:
+    runs = small(seeds=2).runs()
+    outcomes = run_all(runs, StudyFolder(tmp_path), workers=4, place=place)
+    assert [o.status for o in outcomes] == ["done"] * 4 and not any(o.attempts for o in outcomes)
+    assert 1 <= len(place._free) <= 2 and not place._busy
 
 
 @needs_ray

@@ -33,7 +33,7 @@ def _own_folder() -> tuple[Path, IO[bytes]]:
 
     everyone = Path(tempfile.gettempdir()).resolve()
     for folder in everyone.glob("assay-berth-*"):
-        with suppress(OSError), (folder / LOCK).open("rb") as other:  # of other users, or still in use
+        with suppress(OSError), (folder / LOCK).open("ab") as other:  # of other users, or still in use
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     hidden = Path(tempfile.mkdtemp(prefix=".assay-berth-", dir=everyone))

@@ -39,8 +39,9 @@ class Task:
 class Worker(Protocol):
     """A worker as who started it sees it: `subprocess.Popen`'s words."""
 
-    pid: int
-    """Its process, on whatever machine; 0 while it is not known."""
+    @property
+    def pid(self) -> int | None:
+        """Its process, on whatever machine; None while it is not known."""
 
     def poll(self) -> int | None:
         """How it ended, None while it runs: an exit status, minus a signal's number, or `protocol.LOST`."""

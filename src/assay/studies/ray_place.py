@@ -94,9 +94,24 @@ class RayPlace:
         return self._all[-1], False
 
     def ended(self, worker: _RayWorker, actor: Any = None) -> None:
-        """A worker serves no longer; `actor`: what may serve again."""
+        """A worker serves no longer; `actor`: what may serve again.
+
+        It keeps its core: where another worker still waits for one (a machine was lost), it serves that.
+        """
         self._busy.remove(worker)
-        self._free += [actor] if actor is not None else []
+        if actor is None:
+            return
+        if (other := next((one for one in self._busy if one.waits_for_a_core), None)) is not None:
+            other.move(actor)
+        else:
+            self._free.append(actor)
+
+    def drop(self, actor: Any) -> None:
+        """An actor is gone, or is to go."""
+        with suppress(ValueError):
+            self._all.remove(actor)
+        with suppress(Exception):
+            self._ray.kill(actor)
 
     def texts(self, task: Task) -> dict[tuple[str, str], Callable[[], bytes]]:
         """What fetches a task's texts."""
@@ -122,7 +137,10 @@ class RayPlace:
         """Tell of a connection that broke inside."""
         try:
             yield
-        except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
+        except Exception as error:
+            system = isinstance(error, ConnectionError | self._ray.exceptions.RaySystemError)
+            if not system and not type(error).__module__.startswith("grpc"):
+                raise
             raise UserError(
                 f"--on {self._on}: the connection to the cluster is lost ({_first(error)}).",
                 "What had arrived is kept; the same command with --resume goes on from there.",
@@ -141,12 +159,16 @@ class RayPlace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave nothing on the machines; end Ray where it was started here."""
-        with suppress(Exception):  # machines that are gone need no clearing
-            closing = [actor.close.remote() for actor in self._all]
-            self._ray.wait(closing, num_returns=len(closing), timeout=REACH)
+        if not self._ray.is_initialized():  # the connection is lost
+            return
+        closing = []
         for actor in self._all:
-            with suppress(Exception):
-                self._ray.kill(actor)
+            with suppress(Exception):  # machines that are gone need no clearing
+                closing.append(actor.close.remote())
+        with suppress(Exception):
+            self._ray.wait(closing, num_returns=len(closing), timeout=REACH)
+        for actor in list(self._all):
+            self.drop(actor)
         if self._mine:
             self._ray.shutdown()
 
@@ -157,7 +179,7 @@ class _RayWorker:
 
     place: RayPlace
     task: Task
-    pid: int = 0
+    pid: int | None = None
     returncode: int | None = None
     _actor: Any = None
     _served: bool = False
@@ -198,8 +220,18 @@ class _RayWorker:
         """End it."""
         self._actor.kill.remote()
 
-    def _begin(self) -> None:
-        self._actor, self._served = self.place.berth()
+    @property
+    def waits_for_a_core(self) -> bool:
+        """Whether its actor is not there yet."""
+        return self.pid is None and not self.place.ray.wait(self._waits[:1], timeout=0)[0]
+
+    def move(self, actor: Any) -> None:
+        """Begin in another actor."""
+        self.place.drop(self._actor)
+        self._begin(actor)
+
+    def _begin(self, actor: Any = None) -> None:
+        self._actor, self._served = (actor, True) if actor is not None else self.place.berth()
         task, (writes, reads) = self.task, ([str(p) for p in paths] for paths in (self.task.writes, self.task.reads))
         parcel = pack([*task.writes, *task.reads])
         started = self._actor.start.remote(
@@ -234,6 +266,7 @@ class _RayWorker:
 
     def _gone(self, error: Exception) -> bool:
         if not self.pid and self._served:  # it had died while it was free: the run has not begun
+            self.place.drop(self._actor)
             self._begin()
             return False
         if "No module named 'assay" in str(error):
@@ -244,6 +277,7 @@ class _RayWorker:
 
     def _lost(self, why: str) -> bool:
         self.returncode = LOST
+        self.place.drop(self._actor)
         self.place.ended(self)
         with self.task.log.open("a", encoding="utf-8") as log:
             log.write(f"lost: {why}\n")
@@ -252,7 +286,8 @@ class _RayWorker:
 
 def _import() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a study
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a lost connection is no reason to start Ray here
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a berth sees to that; else Ray warns
     try:
         import ray
     except ImportError:

@@ -27,7 +27,7 @@ Progress = Callable[[dict[str, Any]], None]
 
     study       runs: [{run, name, labels, seed, status}], workers
     reused      result                              done before, or by another study
-    started     resumed (bool), pid
+    started     resumed (bool), pid (None where it is not known yet, on a cluster)
     progress    step, total, progress (0 to 1), loss, tokens_per_second, seconds, eta (seconds left of this run)
     evaluated   step, bits_per_byte
     finished    result
