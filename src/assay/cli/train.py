@@ -209,7 +209,7 @@ def run(
             init=init,
         )
         folder = out if out is not None else Path("runs") / wanted.hash
-        world.lead(lambda: refuse_another(folder, wanted, resume or world.launch.restarted))
+        world.lead(lambda: refuse_another(folder, wanted, resume or world.launch.attempt > 0))
         check_memory(wanted, world.launch)
         train_in(folder, wanted, world, tensorboard=tensorboard)
 

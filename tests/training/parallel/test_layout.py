@@ -64,7 +64,7 @@ def test_the_place_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert launched() == Launch(3, 8, 1, 2)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert launched().restarted
+    assert launched().attempt == 1
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(UserError, match=r"WORLD_SIZE=many.*torchrun"):
         launched()

@@ -30,8 +30,8 @@ class Launch(NamedTuple):
     """This process among those of its machine."""
     local_size: int = 1
     """Processes on this machine."""
-    restarted: bool = False
-    """The launcher starts all processes once more, after some were lost."""
+    attempt: int = 0
+    """How often the launcher has started all processes anew, after some were lost."""
 
 
 def launched() -> Launch:
@@ -46,8 +46,8 @@ def launched() -> Launch:
     said = dict(zip(names, (os.environ.get(name, "") for name in names), strict=True))
     try:
         rank, size = int(said["RANK"]), int(said["WORLD_SIZE"])
-        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
-        return Launch(rank, size, int(said["LOCAL_RANK"] or rank), int(said["LOCAL_WORLD_SIZE"] or size), again)
+        local = int(said["LOCAL_RANK"] or rank), int(said["LOCAL_WORLD_SIZE"] or size)
+        return Launch(rank, size, *local, int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0))
     except ValueError:
         shown = ", ".join(f"{name}={value}" for name, value in said.items())
         raise UserError(f"{shown}: no numbers of processes.", "Start it with torchrun, or unset them.") from None

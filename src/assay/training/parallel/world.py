@@ -87,9 +87,10 @@ class World:
         seconds = timeout or float(os.environ.get("ASSAY_RANK_TIMEOUT", TIMEOUT))
         try:
             store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(seconds=seconds)))
-            group: Any = dist.PrefixStore("assay", store)
+            # The launcher's store may be that of an earlier attempt, and hold the addresses of the dead.
+            store = dist.PrefixStore(f"assay {launch.attempt}", store)
             dist.init_process_group(
-                backend, store=group, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
+                backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
             raise UserError(
