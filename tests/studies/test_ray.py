@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPlace]:
             yield found
         patch.setattr(tempfile, "tempdir", os.environ["TMPDIR"])
         folder, lock = _own_folder()  # as the next worker's on that machine
-        assert list(folder.parent.iterdir()) == [folder], "nothing is left, not even of workers that were lost"
+        assert list(folder.parent.glob("*assay-*")) == [folder], "nothing is left, not even of workers that were lost"
         lock.close()
 
 
