@@ -17,6 +17,7 @@ from tools.faults.damage import damage
 from tools.faults.disk import disk
 from tools.faults.kills import kills
 from tools.faults.page import put_row
+from tools.faults.ranks import ranks
 from tools.faults.scene import Found, Scene
 from tools.faults.signals import signals
 
@@ -26,6 +27,7 @@ FAULTS: dict[str, tuple[Callable[..., Found], int]] = {
     "disk": (disk, 40),
     "bad-loss": (bad_loss, 5),
     "damage": (damage, 5),
+    "rank": (ranks, 5),
 }
 """Name to what does it and how often."""
 

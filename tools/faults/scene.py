@@ -144,8 +144,10 @@ class Reference:
             return f"{folder.path.name} is not finished"
         if sums(folder)["model.safetensors"] != sums(self.folder)["model.safetensors"]:
             return f"{folder.path.name}: the weights differ"
-        if rows(folder) != self.rows:
-            return f"{folder.path.name}: the metrics differ"
+        if (read := rows(folder)) != self.rows:
+            place = next((i for i, (a, b) in enumerate(zip(read, self.rows, strict=False)) if a != b), len(read))
+            there = [x[place] if place < len(x) else "nothing" for x in (read, self.rows)]
+            return f"{folder.path.name}: the metrics differ in row {place}: {there[0]}, and without a break {there[1]}"
         if plain(folder.result) != plain(self.folder.result):
             return f"{folder.path.name}: the results differ"
         left = [entry.name for entry in folder.checkpoints.iterdir()]
@@ -157,12 +159,14 @@ class Reference:
             read = rows(folder)
             steps = folder.checkpoint_steps()
             if steps:
-                verify_files(folder.checkpoint(steps[-1]))
+                # What ends a run deletes the moments: nothing goes on from there.
+                verify_files(folder.checkpoint(steps[-1]), ["model.safetensors"] if folder.done else None)
         except Exception as error:
             return str(error)
         if read != self.rows[: len(read)]:
             return f"{folder.path.name}: rows differ from the reference's"
-        if steps and self.sums and sums(folder, steps[-1]) != self.sums[steps[-1]]:
+        kept_all = len(self.sums) > 1
+        if steps and kept_all and sums(folder, steps[-1]) != self.sums.get(steps[-1]):
             return f"{folder.path.name}: the checkpoint of step {steps[-1]} differs"
         return ""
 
