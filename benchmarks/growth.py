@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,14 @@ def objectives(axis: str, size: int) -> tuple[Call, float]:
     objective = make(ObjectiveSpec(kind="span_corruption"), "encoder_decoder", vocabulary(32_000, 100))  # type: ignore[arg-type]
     loader = Loader(texts, objective, batch_size=rows, length=length)
     steps = min(loader.steps(0), 4)
-    return (lambda: [loader.batch(0, step) for step in range(steps)] and None), float(steps * rows * length)
+    epochs = count()
+
+    def batches() -> None:
+        epoch = next(epochs)  # a new one each time: what was made before is kept for a while
+        for step in range(steps):
+            loader.batch(epoch, step)
+
+    return batches, float(steps * rows * length)
 
 
 def ranks(axis: str, size: int) -> tuple[Call, float]:

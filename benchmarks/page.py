@@ -195,7 +195,7 @@ def write(out: Path) -> Path:
         finding=finding,
         said=[
             "Every comparison runs its contenders in turns in one process; a ratio is taken within a round, and "
-            "medians stand with quartiles. Weights and numbers are held equal in the same run before anything is timed.",
+            "medians stand with quartiles. Weights and numbers are held equal in the same run, before timing.",
         ],
         warnings=warnings,
         sections=[first, *groups],
