@@ -1,4 +1,4 @@
-"""Counted work: operators, copies, allocations and bytes of a piece of work. None of it depends on the machine's speed."""
+"""Counted work: operators, copies, allocations and bytes. None of it depends on the speed of the machine."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the stated n
 NATIVE = {"operators": 11, "products": 0, "copies": 2, "allocations": 1}
 """A token of one row, at any depth: the whole step is one call."""
 LAYER = {"operators": 187, "products": 7, "copies": 10, "allocations": 33, "bytes": 40_502}
-"""A token of three rows, a layer of the modules. Fewer is better: lower these numbers with the work that lowers them."""
+"""A token of three rows, a layer of the modules. Fewer is better: lower the numbers with the work."""
 
 
 @pytest.fixture(autouse=True)
