@@ -15,6 +15,7 @@ from assay.errors import UserError
 
 if TYPE_CHECKING:
     from assay.data.tokenizer import Tokenizer
+    from assay.published.tokens import PublishedTokenizer
 
 __all__ = ["look_at_batch", "show_batch"]
 
@@ -93,7 +94,7 @@ def _worst_first(row: dict[str, Any]) -> tuple[int, float]:
     return (1, -loss) if np.isfinite(loss) else (0, 0.0)
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def _tokenizer(path: Path) -> Tokenizer | PublishedTokenizer:
     from assay.data.tokenizer import FILE, load_tokenizer
 
     if (path / FILE).is_file():

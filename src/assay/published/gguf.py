@@ -207,7 +207,8 @@ def _number(file: GGUF, key: str, value: Any, kind: type) -> Any:
     Raises:
         UserError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or (kind is float and not math.isfinite(value)):
+    number = isinstance(value, int | float) and isinstance(value, int | kind) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
         raise UserError(f"{file.path}: {key} = {value!r}: a number belongs here.", "Convert the model again.")
     return value
 
