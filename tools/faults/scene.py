@@ -180,7 +180,8 @@ def sums(folder: RunFolder, step: int | None = None) -> dict[str, str]:
 
 def rows(folder: RunFolder) -> list[str]:
     """What the metrics say, without times and stops."""
-    return [json.dumps(plain(row), sort_keys=True) for row in folder.metrics() if row.get("event") != "stopped"]
+    told = (row for row in folder.metrics() if row.get("event") not in ("stopped", "ranks"))  # of the break itself
+    return [json.dumps(plain(row), sort_keys=True) for row in told]
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
