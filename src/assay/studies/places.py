@@ -11,6 +11,7 @@ from typing import Protocol, Self
 from assay.errors import UserError
 from assay.spec.data import DataSpec
 from assay.studies.processes import Nursery
+from assay.studies.protocol import MODULES
 
 __all__ = ["Here", "Place", "Task", "Worker", "default_workers", "open_place"]
 
@@ -89,7 +90,7 @@ class Here:
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         """See the class."""
-        self._nursery = Nursery(["assay.studies.worker", "assay.training.loop", *modules])
+        self._nursery = Nursery([*MODULES, *modules])
 
     @property
     def slots(self) -> int:

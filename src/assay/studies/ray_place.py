@@ -26,7 +26,7 @@ from assay.studies.berth import Berth
 from assay.studies.parcels import pack, unpack
 from assay.studies.places import Task, Worker, default_workers
 from assay.studies.processes import environment
-from assay.studies.protocol import LOST
+from assay.studies.protocol import LOST, MODULES
 
 __all__ = ["RayPlace"]
 
@@ -55,7 +55,7 @@ class RayPlace:
     def __init__(self, on: str, *, workers: int | None = None, modules: Sequence[str] = ()) -> None:
         """Connect."""
         self._on, self.option = on, f" --on {on}"
-        self._modules = ["assay.studies.worker", "assay.training.loop", *modules]
+        self._modules = [*MODULES, *modules]
         self._ray = _import()
         self._mine = on != "ray" or not self._ray.is_initialized()  # a caller's own Ray is used and left as it is
         if self._mine:
