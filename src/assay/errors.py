@@ -51,10 +51,11 @@ class UserError(ValueError):
 
 def _printable(message: str) -> str:
     """The message as it may go to a terminal, a page or a log, whatever the names in it are."""
-    if len(message) > _MESSAGE_LENGTH:
-        half = _MESSAGE_LENGTH // 2
-        message = f"{message[:half]} [{len(message) - 2 * half:,} characters left out] {message[-half:]}"
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), message)
+    message = _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), message)
+    if len(message) <= _MESSAGE_LENGTH:
+        return message
+    half = _MESSAGE_LENGTH // 2
+    return f"{message[:half]} [{len(message) - 2 * half:,} characters left out] {message[-half:]}"
 
 
 def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 12) -> str:

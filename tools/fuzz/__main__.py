@@ -8,24 +8,27 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-
-from tools.fuzz import described, published
+from tools.fuzz import described, published, tables
 from tools.fuzz.cases import read_case, write_case
 from tools.fuzz.harness import Outcome, run_batch, run_one
 from tools.fuzz.shrink import smaller
 from tools.fuzz.targets import TARGETS, Target
 
-assert described and published  # their targets are in TARGETS now
+assert described and published and tables  # their targets are in TARGETS now
+SETTINGS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"} | dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"), "1"
+)
+"""Pools of threads do not survive a fork."""
 EXAMPLES = 2
 """Inputs kept of each kind of failure."""
+WARM = 8
+"""Valid inputs that a child reads first."""
 
 
 def main() -> int:
     """See the package."""
+    for name, value in SETTINGS.items():  # before torch and polars are loaded, which is when they are first used
+        os.environ.setdefault(name, value)
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description="Broken and hostile files for readers.")
     parser.add_argument("--target", action="append", choices=tuple(TARGETS), help="one or more; default: all")
     parser.add_argument("--count", type=int, default=1000, help="inputs of each target")
@@ -56,7 +59,7 @@ def _replay(paths: list[Path]) -> int:
 
 def _run(target: Target, args: argparse.Namespace) -> int:
     good = target.good()
-    warm = good[0]
+    warm = good[:WARM]
     for outcome in run_batch(lambda number: good[number], target.read, list(range(len(good))), warm=warm):
         if outcome.verdict != "clean":
             print(f"{target.name}: valid input {outcome.number} is not read: {outcome.kind} {outcome.detail}")
@@ -84,8 +87,14 @@ def _run(target: Target, args: argparse.Namespace) -> int:
     sys.stdout.flush()
     if args.json:
         known = json.loads(args.json.read_text()) if args.json.is_file() else {}
-        known[target.name] = {"what": target.what, "inputs": len(numbers), "seed": args.seed, "seconds": round(spent), **counts,
-                              "kinds": {verdict: dict(found.most_common()) for verdict, found in kinds.items()}}  # fmt: skip
+        known[target.name] = {
+            "what": target.what,
+            "inputs": len(numbers),
+            "seed": args.seed,
+            "seconds": round(spent),
+            **counts,
+            "kinds": {verdict: dict(found.most_common()) for verdict, found in kinds.items()},
+        }
         args.json.write_text(json.dumps(known, indent=1) + "\n")
     return counts["failed"]
 
@@ -96,7 +105,7 @@ def _tell(target: Target, outcome: Outcome, args: argparse.Namespace) -> None:
         return
     case = target.case(args.seed, outcome.number)
     if outcome.kind != "hang":
-        case = smaller(case, lambda less: run_one(less, target.read, warm=target.good()[0]).kind == outcome.kind)
+        case = smaller(case, lambda less: run_one(less, target.read, warm=target.good()[:WARM]).kind == outcome.kind)
     slug = "".join(c if c.isalnum() else "-" for c in outcome.kind)[:60].strip("-")
     write_case(
         args.keep / f"{target.name}-{slug}-{outcome.number}.json",

@@ -153,7 +153,11 @@ class Gguf:
 
     def _small(self) -> list[int]:
         """Entries that are no long arrays: sizes and settings."""
-        return [i for i, (_, kind, value) in enumerate(self.metadata) if kind != ARRAY or len(value[1]) < 20]
+        return [
+            i
+            for i, (_, kind, value) in enumerate(self.metadata)
+            if kind != ARRAY or len(value) != 2 or len(value[1]) < 20
+        ]
 
 
 def _entries(rng: random.Random, key: str, kind: int, value: Any) -> list[tuple[str, int, Any]]:
@@ -164,7 +168,7 @@ def _entries(rng: random.Random, key: str, kind: int, value: Any) -> list[tuple[
         return [(key, kind, value), (key, *_odd(rng))]
     if how == 2:
         return [(rng.choice((key + "x", *TEXTS[:12])), kind, value)]
-    if how == 3 and kind == ARRAY:
+    if how == 3 and kind == ARRAY and isinstance(value, tuple):
         inner, items = value
         items = list(items)
         at = rng.randrange(len(items) + 1)

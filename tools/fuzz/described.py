@@ -1,14 +1,10 @@
-"""Targets that are plain text and tables: specs, studies, shards, results, labels, corpora, run folders."""
+"""Targets that assay itself writes: specs, studies, token shards, folders of runs."""
 
 from __future__ import annotations
 
-import bz2
-import csv
-import gzip
 import io
 import itertools
 import json
-import lzma
 import math
 import random
 from functools import cache
@@ -18,13 +14,40 @@ from typing import Any
 from tools.fuzz import seeds
 from tools.fuzz.cases import Case
 from tools.fuzz.mutate import HOSTILE, NUMBERS, TEXTS, blind, dumped, odd, text_damage, tree
+from tools.fuzz.tables import lines_of
 from tools.fuzz.targets import target
 
 KNOWN = (
-    "causal", "prefix", "encoder", "encoder_decoder", "rmsnorm", "layernorm", "deepnorm", "sandwich", "residual", "rope",
-    "alibi", "relative", "t5", {"kind": "llama3", "factor": 8.0}, {"count": 4, "top": 2}, "mlm", "ul2", "none", 0.1, 64,
-    {"kind": "rope", "fraction": 0.5}, [0, 1], "two_norms", "normed", "wsd", "cosine", "stdlib", "made:addition", True,
-)  # fmt: skip
+    "causal",
+    "prefix",
+    "encoder",
+    "encoder_decoder",
+    "rmsnorm",
+    "layernorm",
+    "deepnorm",
+    "sandwich",
+    "residual",
+    "rope",
+    "alibi",
+    "relative",
+    "t5",
+    {"kind": "llama3", "factor": 8.0},
+    {"count": 4, "top": 2},
+    "mlm",
+    "ul2",
+    "none",
+    0.1,
+    64,
+    {"kind": "rope", "fraction": 0.5},
+    [0, 1],
+    "two_norms",
+    "normed",
+    "wsd",
+    "cosine",
+    "stdlib",
+    "made:addition",
+    True,
+)
 
 
 def _toml(rng: random.Random, fields: Any) -> bytes:
@@ -40,10 +63,24 @@ def _toml(rng: random.Random, fields: Any) -> bytes:
         lines = content.split(b"\n")
         lines.insert(
             rng.randrange(len(lines) + 1),
-            rng.choice((b"x = " + b"9" * 5000, b"x = " + b"[" * 5000, b"[a]\n[a]", b"a.b.c.d = 1", b"x = 1979-13-45",
-                        b"x = 07:32:99", b"x = 1e99999", b"[[x]]", b"x = {a=1,a=2}", b'"\\ud800" = 1', b"x = nan",
-                        b"." .join([b"a"] * 3000) + b" = 1", b"layers = 0x" + b"f" * 5000)),
-        )  # fmt: skip
+            rng.choice(
+                (
+                    b"x = " + b"9" * 5000,
+                    b"x = " + b"[" * 5000,
+                    b"[a]\n[a]",
+                    b"a.b.c.d = 1",
+                    b"x = 1979-13-45",
+                    b"x = 07:32:99",
+                    b"x = 1e99999",
+                    b"[[x]]",
+                    b"x = {a=1,a=2}",
+                    b'"\\ud800" = 1',
+                    b"x = nan",
+                    b".".join([b"a"] * 3000) + b" = 1",
+                    b"layers = 0x" + b"f" * 5000,
+                )
+            ),
+        )
         content = b"\n".join(lines)
     return text_damage(rng, content)
 
@@ -94,12 +131,33 @@ def read_spec(folder: Path) -> None:
 
 
 STUDY: dict[str, Any] = {
-    "name": "norms", "seeds": 2, "model": {"layers": 2, "width": 32, "attention": {"heads": 2}},
+    "name": "norms",
+    "seeds": 2,
+    "model": {"layers": 2, "width": 32, "attention": {"heads": 2}},
     "train": {"budget": 1e9, "batch_size": 4, "optimizer": {"learning_rate": 0.001}},
-    "data": {"source": "stdlib"}, "vary": {"norm": ["layernorm", "rmsnorm"], "train.batch_size": [4, 8]},
-}  # fmt: skip
-AXES = ("family", "layers", "width", "train.budget", "train.optimizer.learning_rate", "objective", "data.source", "placement", "x.y",
-        "encoder.layers", "attention.heads", "positions", "", ".", "train.", "name", "train.schedule.warmup", "data.x")  # fmt: skip
+    "data": {"source": "stdlib"},
+    "vary": {"norm": ["layernorm", "rmsnorm"], "train.batch_size": [4, 8]},
+}
+AXES = (
+    "family",
+    "layers",
+    "width",
+    "train.budget",
+    "train.optimizer.learning_rate",
+    "objective",
+    "data.source",
+    "placement",
+    "x.y",
+    "encoder.layers",
+    "attention.heads",
+    "positions",
+    "",
+    ".",
+    "train.",
+    "name",
+    "train.schedule.warmup",
+    "data.x",
+)
 
 
 def _study(rng: random.Random) -> Case:
@@ -194,10 +252,15 @@ def _npy(rng: random.Random, content: bytes) -> bytes:
         return out.getvalue()
     if how == 6:
         text = rng.choice(
-            ("{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }", "{'descr': 'O', 'fortran_order': "
-             "False, 'shape': (6,), }", "[" * 5000, "{'descr': '<i8', 'fortran_order': False, 'shape': (-6,), }", "f()",
-             "{'descr': [('a', '<i8', (1000000,1000000))], 'fortran_order': True, 'shape': (6,), }")
-        )  # fmt: skip
+            (
+                "{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }",
+                "{'descr': 'O', 'fortran_order': False, 'shape': (6,), }",
+                "[" * 5000,
+                "{'descr': '<i8', 'fortran_order': False, 'shape': (-6,), }",
+                "f()",
+                "{'descr': [('a', '<i8', (1000000,1000000))], 'fortran_order': True, 'shape': (6,), }",
+            )
+        )
         head = text.encode() + b" " * (-(len(text) + 11) % 64) + b"\n"
         return b"\x93NUMPY\x01\x00" + (len(head) & 0xFFFF).to_bytes(2, "little") + head + content[128:]
     return blind(rng, content)
@@ -212,170 +275,6 @@ def read_shards(folder: Path) -> None:
     assert found.total == sum(len(document) for document in found) == found.lengths.sum()
     assert all(int(document.max(initial=0)) < found.meta["vocab_size"] for document in found)
     assert found.flags is None or len(found.flags) == found.total
-
-
-def _rows() -> dict[str, list[dict[str, Any]]]:
-    rng = random.Random(0)
-    models = [("small", 1e6), ("medium", 1e8), ("large", 1e10)]
-    plain, parts = [], []
-    for i, (model, scale) in enumerate(models):
-        for _ in range(5):
-            plain.append(
-                {
-                    "model": model,
-                    "scale": scale,
-                    "token_logprob": -2.0 / (i + 1) - rng.random() / 10,
-                    "length": rng.randrange(2, 6),
-                    "accuracy": int(rng.random() < i / 3),
-                    "margin": rng.gauss(i, 1),
-                }
-            )
-        for part in ("a", "b", "whole"):
-            parts.append({"model": model, "scale": scale, "subtask": part, "score": round(0.2 + 0.2 * i, 2), "items": 50})  # fmt: skip
-    lists = [
-        {"model": r["model"], "scale": r["scale"], "token_logprobs": "-1.5 -0.2 -0.1", "edit_distance": 1}
-        for r in plain
-    ]
-    share = [{"model": r["model"], "scale": r["scale"], "length": 3, "accuracy": 0.5, "items": 100} for r in plain]
-    return {"plain": plain, "parts": parts, "lists": lists, "share": share}
-
-
-CELLS = ("", " ", "nan", "inf", "-inf", "1e400", "-1e400", "1e308", "-1e308", "1e-320", "0", "-0", "-1", "2", "1_000", "١٢",
-         "0x1", "1,5", '"', "'", "NaN NaN", "-1 nan", "-1 -inf", "1e309 -1", "1" * 400, "2.5", "9e15", "1e300", *TEXTS[:34])  # fmt: skip
-
-
-def _table(rng: random.Random, rows: list[dict[str, Any]], cells: tuple[str, ...], delimiter: str = ",") -> bytes:
-    rows = [dict(row) for row in rows]
-    heads = list(rows[0])
-    for _ in range(rng.choice((1, 1, 2, 5))):
-        how = rng.randrange(9)
-        row, head = rng.choice(rows), rng.choice(heads)
-        if how < 4:
-            row[head] = rng.choice(cells)
-        elif how == 4:
-            value = rng.choice(cells)
-            for other in rows:
-                other[head] = value
-        elif how == 5:
-            heads[heads.index(head)] = rng.choice(
-                (*TEXTS[:25], "line", "model", "scale", "items", head.upper(), head[:-1])
-            )
-        elif how == 6:
-            heads.remove(head) if len(heads) > 1 else None
-        elif how == 7:
-            rows.remove(row) if len(rows) > 1 else None
-        else:
-            rows.insert(rng.randrange(len(rows)), {n: rng.choice(cells) for n in row})
-    out = io.StringIO()
-    writer = csv.writer(
-        out, delimiter=delimiter, escapechar="\\", quoting=rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_NONE))
-    )
-    writer.writerow(heads)
-    for row in rows:
-        writer.writerow([row.get(head, next(iter(row.values()))) for head in heads])
-    content = out.getvalue().encode("utf-8", "surrogatepass")
-    content = content.replace(b"@@deep@@", b'"' * 2001).replace(b"@@digits@@", b"9" * 140_000)
-    return text_damage(rng, content)
-
-
-def _results(rng: random.Random) -> Case:
-    return {"results.csv": _table(rng, rng.choice(list(_rows().values())), CELLS)}
-
-
-def _good_results() -> list[Case]:
-    found = []
-    for rows in _rows().values():
-        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-        found.append({"results.csv": "\n".join(lines).encode()})
-    return found
-
-
-@target("results", "tables of results for `assay emergence`", _results, _good_results)
-def read_results(folder: Path) -> None:
-    """Read, analysed, and kept as the command keeps it."""
-    from assay.runs import write_json
-    from assay.stats.emergence import analyse
-    from assay.stats.results import read_results as read
-
-    write_json(folder / "emergence.json", analyse(read(folder / "results.csv"), resamples=100).to_dict())
-
-
-PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
-EXAMPLES = [{"text": f"words {i}, and more", "label": "good" if i % 2 else "bad"} for i in range(8)]
-
-
-@cache
-def bomb(packed: str) -> bytes:
-    """A small file that unpacks to forty megabytes."""
-    return PACKED[packed](b"text,label\n" + b"a,b\n" * (10 << 20))
-
-
-def _labels(rng: random.Random) -> Case:
-    how = rng.randrange(10)
-    if how < 4:
-        suffix = rng.choice((".csv", ".tsv"))
-        content = _table(rng, EXAMPLES, CELLS, "\t" if suffix == ".tsv" else ",")
-    elif how < 8:
-        suffix, content = ".jsonl", _lines(rng, EXAMPLES)
-    else:
-        suffix, content = ".parquet", blind(rng, seeds.parquet())
-    if rng.random() < 0.2:
-        packed = rng.choice(tuple(PACKED))
-        if rng.random() < 0.3:
-            content = bomb(packed)
-        else:
-            content = PACKED[packed](content)
-        content = blind(rng, content) if rng.random() < 0.5 else content
-        return {f"labels{suffix}{rng.choice((packed, packed, ''))}": content}
-    return {f"labels{suffix}": content}
-
-
-def _lines(rng: random.Random, rows: list[dict[str, Any]]) -> bytes:
-    lines = [json.dumps(row).encode() for row in rows]
-    at = rng.randrange(len(lines))
-    lines[at] = dumped(rng, tree(rng, rows[at]))
-    if rng.random() < 0.2:
-        lines.insert(
-            at, rng.choice((b"[]", b"3", b"null", b"{", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"text": "\\ud800"}'))
-        )
-    return text_damage(rng, b"\n".join(lines))
-
-
-def _good_labels() -> list[Case]:
-    lines = "\n".join(json.dumps(row) for row in EXAMPLES)
-    table = "text,label\n" + "\n".join(f'"{row["text"]}",{row["label"]}' for row in EXAMPLES)
-    list(map(bomb, PACKED))  # made once, before children are born
-    return [{"labels.jsonl": lines.encode()}, {"labels.csv": table.encode()}, {"labels.parquet": seeds.parquet()}]
-
-
-@target("labels", "labelled examples: CSV, TSV, JSON Lines, Parquet, packed", _labels, _good_labels)
-def read_labels(folder: Path) -> None:
-    """Read and made a task."""
-    from assay.evaluation.labelled import labelled_task, read_table
-
-    assert labelled_task(read_table(next(folder.glob("labels*")))).items
-
-
-def _corpus(rng: random.Random) -> Case:
-    case = _labels(rng)
-    case = {name.replace("labels", "text"): content for name, content in case.items()}
-    if rng.random() < 0.3:
-        case[rng.choice(("a.txt", "b.md", "noise", "c.py"))] = blind(rng, b"some text\n" * 5)
-    return case
-
-
-def _good_corpus() -> list[Case]:
-    list(map(bomb, PACKED))
-    return [{"a.txt": b"text", "b.jsonl": b'{"text": "x"}\n'}, {"text.parquet": seeds.parquet()}]
-
-
-@target("corpus", "texts to train on: plain, JSON Lines, Parquet", _corpus, _good_corpus)
-def read_corpus(folder: Path) -> None:
-    """Read as training data."""
-    from assay.data.sources import read
-
-    found = read(folder)
-    assert len(found.hash) and found.bytes > 0
 
 
 @cache
@@ -402,7 +301,7 @@ def _folder(rng: random.Random) -> Case:
             if name.endswith((".json", "DONE")):
                 case[name] = text_damage(rng, dumped(rng, tree(rng, json.loads(case[name]), known=KNOWN)))
             elif name.endswith(".jsonl"):
-                case[name] = _lines(rng, [json.loads(line) for line in case[name].splitlines()])
+                case[name] = lines_of(rng, [json.loads(line) for line in case[name].splitlines()])
             else:
                 case[name] = blind(rng, case[name])
         except (ValueError, IndexError, RecursionError):  # changed before: no JSON any more

@@ -19,7 +19,7 @@ import tempfile
 import traceback
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,25 @@ TIMES = 24
 LONGEST = 6_000
 """Characters of a message that somebody may still read."""
 FORBIDDEN = (
-    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn",
-    "socket.connect", "socket.bind", "pickle.find_class", "os.kill", "os.symlink", "os.link", "shutil.unpack_archive",
-    "webbrowser.open", "ftplib.connect", "urllib.Request",
-)  # fmt: skip
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "subprocess.Popen",
+    "pty.spawn",
+    "socket.connect",
+    "socket.bind",
+    "pickle.find_class",
+    "os.kill",
+    "os.symlink",
+    "os.link",
+    "shutil.unpack_archive",
+    "webbrowser.open",
+    "ftplib.connect",
+    "urllib.Request",
+)
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "shutil.rmtree")
 OUTSIDE = "outside"
 """What this folder beside the input's holds is nobody's to read."""
@@ -89,7 +104,7 @@ class Watch:
 
 
 def run_batch(
-    make: Callable[[int], Case], read: Callable[[Path], None], numbers: list[int], *, warm: Case | None = None
+    make: Callable[[int], Case], read: Callable[[Path], None], numbers: list[int], *, warm: Sequence[Case] = ()
 ) -> Iterator[Outcome]:
     """The outcomes of some inputs, in order; a child that dies is replaced, and its input has failed."""
     left = list(numbers)
@@ -100,13 +115,13 @@ def run_batch(
             yield outcome
 
 
-def run_one(case: Case, read: Callable[[Path], None], *, warm: Case | None = None) -> Outcome:
+def run_one(case: Case, read: Callable[[Path], None], *, warm: Sequence[Case] = ()) -> Outcome:
     """The outcome of one input."""
     return next(run_batch(lambda _: case, read, [0], warm=warm))
 
 
 def _child(
-    make: Callable[[int], Case], read: Callable[[Path], None], numbers: list[int], warm: Case | None
+    make: Callable[[int], Case], read: Callable[[Path], None], numbers: list[int], warm: Sequence[Case]
 ) -> Iterator[Outcome]:
     arena = Path(tempfile.mkdtemp(prefix="fuzz-"))
     ours, theirs = os.pipe()
@@ -136,13 +151,15 @@ def _child(
 def _listen(pipe: int, child: int, numbers: list[int]) -> Iterator[Outcome]:
     """What a child says; where it dies, the input that it was at has failed."""
     waiting = list(numbers)
-    rest = b""
+    rest, swollen = b"", False
     while waiting:
         ready, _, _ = select.select([pipe], [], [], WALL)
         if not ready:
             yield Outcome(waiting[0], "failed", "hang", f"nothing for {WALL:.0f} s")
             return
         data = os.read(pipe, 1 << 16)
+        if not data and swollen:
+            return
         if not data:
             _, status = os.waitpid(child, 0)
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
@@ -156,6 +173,7 @@ def _listen(pipe: int, child: int, numbers: list[int]) -> Iterator[Outcome]:
         for line in lines:
             said = json.loads(line)
             waiting.pop(0)
+            swollen = str(said[2]).startswith("memory")
             yield Outcome(*said)
 
 
@@ -165,7 +183,7 @@ def _work(
     numbers: list[int],
     arena: Path,
     pipe: int,
-    warm: Case | None,
+    warm: Sequence[Case],
 ) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
@@ -179,8 +197,8 @@ def _work(
     (arena / f"{OUTSIDE}.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     watch = Watch()
     sys.addaudithook(watch)
-    if warm is not None:
-        _read(warm, read, arena / "warm")
+    for number, case in enumerate(warm):  # what loads when it is first used is no input's doing
+        _read(case, read, arena / f"warm{number}")
     size = _status("VmSize") + SPACE
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

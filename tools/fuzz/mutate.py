@@ -16,15 +16,78 @@ DEEP, DIGITS, TWICE = "@@deep@@", "@@digits@@", "@@twice@@"
 """Stand in a tree for what no tree holds: nesting without end, a number of thousands of digits, a key twice."""
 
 NUMBERS: tuple[Any, ...] = (
-    0, 1, -1, 2, 3, 7, 255, 256, 65_535, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**12, 10**18,
-    10**40, -(10**18), 0.0, -0.0, 0.5, 1e-320, 1e308, -1e308, float("nan"), float("inf"), float("-inf"),
-)  # fmt: skip
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    255,
+    256,
+    65_535,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53 + 1,
+    2**63 - 1,
+    2**63,
+    2**64,
+    10**12,
+    10**18,
+    10**40,
+    -(10**18),
+    0.0,
+    -0.0,
+    0.5,
+    1e-320,
+    1e308,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+)
 TEXTS = (
-    "", " ", "x", "none", "null", "true", "-1", "1e999", "0x10", "NaN", "llama", "a" * 300, "a" * 70_000, "\0", "a\0b",
-    "\x1b[2J\x1b[31mred", "\r\n\t", "\u202eevil", "\ud800", "\U0001f642" * 50, "é" * 100, HOSTILE, "../../../etc/passwd",
-    "../outside.safetensors", "/etc/passwd", "..\\outside", "C:\\x", "file:///etc/passwd", "{0.__class__}", "%s%n%s",
-    "{{ 7 * 7 }}", "${HOME}", "[bold red]x[/bold red]", "[/]", "con", ".", "..", "model.safetensors/", DEEP, DIGITS,
-)  # fmt: skip
+    "",
+    " ",
+    "x",
+    "none",
+    "null",
+    "true",
+    "-1",
+    "1e999",
+    "0x10",
+    "NaN",
+    "llama",
+    "a" * 300,
+    "a" * 70_000,
+    "\0",
+    "a\0b",
+    "\x1b[2J\x1b[31mred",
+    "\r\n\t",
+    "\u202eevil",
+    "\ud800",
+    "\U0001f642" * 50,
+    "é" * 100,
+    HOSTILE,
+    "../../../etc/passwd",
+    "../outside.safetensors",
+    "/etc/passwd",
+    "..\\outside",
+    "C:\\x",
+    "file:///etc/passwd",
+    "{0.__class__}",
+    "%s%n%s",
+    "{{ 7 * 7 }}",
+    "${HOME}",
+    "[bold red]x[/bold red]",
+    "[/]",
+    "con",
+    ".",
+    "..",
+    "model.safetensors/",
+    DEEP,
+    DIGITS,
+)
 
 
 def odd(rng: random.Random) -> Any:
@@ -96,9 +159,20 @@ def _changed(rng: random.Random, value: Any, known: tuple[Any, ...]) -> Any:
 
 def _number(rng: random.Random, item: float) -> Any:
     return rng.choice(
-        (item + 1, item - 1, -item, item * 2, item // 2 if isinstance(item, int) else item / 3, 0, item * 10**6,
-         item * 10**15 if abs(item) < 1e100 else item, float(item) if abs(item) < 1e300 else item, item + 0.5, 2**63)
-    )  # fmt: skip
+        (
+            item + 1,
+            item - 1,
+            -item,
+            item * 2,
+            item // 2 if isinstance(item, int) else item / 3,
+            0,
+            item * 10**6,
+            item * 10**15 if abs(item) < 1e100 else item,
+            float(item) if abs(item) < 1e300 else item,
+            item + 0.5,
+            2**63,
+        )
+    )
 
 
 def _text(rng: random.Random, item: str) -> str:

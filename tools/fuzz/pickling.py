@@ -17,12 +17,29 @@ __all__ = ["changed", "hostile", "opcodes"]
 
 CANARY = "touch executed"
 CALLS = (
-    ("posix", "system"), ("os", "system"), ("builtins", "eval"), ("builtins", "exec"), ("subprocess", "Popen"),
-    ("builtins", "getattr"), ("builtins", "__import__"), ("torch", "load"), ("torch.hub", "load"), ("runpy", "run_path"),
-    ("torch._utils", "_rebuild_tensor_v2"), ("torch", "Tensor"), ("torch", "Size"), ("builtins", "bytearray"),
-    ("collections", "Counter"), ("collections", "OrderedDict"), ("_codecs", "encode"), ("numpy", "ones"), ("torch", "ones"),
-    ("torch.storage", "_load_from_bytes"), ("torch.jit", "load"), ("numpy.core.multiarray", "_reconstruct"),
-)  # fmt: skip
+    ("posix", "system"),
+    ("os", "system"),
+    ("builtins", "eval"),
+    ("builtins", "exec"),
+    ("subprocess", "Popen"),
+    ("builtins", "getattr"),
+    ("builtins", "__import__"),
+    ("torch", "load"),
+    ("torch.hub", "load"),
+    ("runpy", "run_path"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch", "Tensor"),
+    ("torch", "Size"),
+    ("builtins", "bytearray"),
+    ("collections", "Counter"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("numpy", "ones"),
+    ("torch", "ones"),
+    ("torch.storage", "_load_from_bytes"),
+    ("torch.jit", "load"),
+    ("numpy.core.multiarray", "_reconstruct"),
+)
 """Globals that a file may ask for: some harmful, some only large."""
 
 
@@ -66,9 +83,20 @@ def opcodes(rng: random.Random, content: bytes) -> bytes:
         elif how == 5:
             numbers = [i for i, p in enumerate(pieces) if p[:1] in b"KMJ"] or [at]
             pieces[rng.choice(numbers)] = rng.choice(
-                (b"K\0", b"K\xff", b"M\xff\xff", b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
-                 b"G" + struct.pack(">d", float("nan")), b"N", b"(t", b"]", b"\x8a\xff" + b"\x7f" * 255)
-            )  # fmt: skip
+                (
+                    b"K\0",
+                    b"K\xff",
+                    b"M\xff\xff",
+                    b"J\xff\xff\xff\x7f",
+                    b"J\xff\xff\xff\xff",
+                    b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
+                    b"G" + struct.pack(">d", float("nan")),
+                    b"N",
+                    b"(t",
+                    b"]",
+                    b"\x8a\xff" + b"\x7f" * 255,
+                )
+            )
         elif how == 6:
             pieces.insert(max(at, 1), rng.choice((b"(" * 200, b"(" * 4000 + b"t" * 4000, b"]" * 3000 + b"a" * 2999)))
         else:

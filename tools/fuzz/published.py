@@ -14,11 +14,32 @@ from tools.fuzz.mutate import TEXTS, blind, dumped, text_damage, tree
 from tools.fuzz.targets import target
 
 KNOWN = (
-    "llama", "gemma2", "t5", "chatglm", "falcon", "bloom", "gelu_new", "swish", "relu2", "gated-gelu", "full_attention",
-    ["sliding_attention"], {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
-    {"type": "linear", "factor": 2.0}, {"rope_type": "yarn", "factor": 4.0}, {"type": []}, {"rope_type": {}, "factor": 2},
-    [["LlamaForCausalLM"]], ["MixtralForCausalLM"], {"quant_method": "gptq"}, -1, [0, 1, 2], 4096, 1e-5, "bfloat16",
-)  # fmt: skip
+    "llama",
+    "gemma2",
+    "t5",
+    "chatglm",
+    "falcon",
+    "bloom",
+    "gelu_new",
+    "swish",
+    "relu2",
+    "gated-gelu",
+    "full_attention",
+    ["sliding_attention"],
+    {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+    {"type": "linear", "factor": 2.0},
+    {"rope_type": "yarn", "factor": 4.0},
+    {"type": []},
+    {"rope_type": {}, "factor": 2},
+    [["LlamaForCausalLM"]],
+    ["MixtralForCausalLM"],
+    {"quant_method": "gptq"},
+    -1,
+    [0, 1, 2],
+    4096,
+    1e-5,
+    "bfloat16",
+)
 HOW_MANY = 20
 """One input in so many goes through `assay.load` where the reader alone would do."""
 
@@ -57,9 +78,20 @@ def _weights(rng: random.Random) -> Case:
         where = said["weight_map"]
         for _ in range(rng.choice((1, 2))):
             where[rng.choice((*where, "new"))] = rng.choice(
-                (*TEXTS, "../outside.safetensors", "../outside/x.safetensors", "./model-00001-of-00002.safetensors", ".",
-                 "model-00001-of-00002.safetensors", "a/../../outside.safetensors", "config.json", 3, None, "x" * 5000)
-            )  # fmt: skip
+                (
+                    *TEXTS,
+                    "../outside.safetensors",
+                    "../outside/x.safetensors",
+                    "./model-00001-of-00002.safetensors",
+                    ".",
+                    "model-00001-of-00002.safetensors",
+                    "a/../../outside.safetensors",
+                    "config.json",
+                    3,
+                    None,
+                    "x" * 5000,
+                )
+            )
         case[index] = text_damage(rng, dumped(rng, tree(rng, said) if rng.random() < 0.4 else said))
     else:
         name = rng.choice(names)
@@ -134,19 +166,42 @@ def _spoken(tokenizer: Any) -> None:
 
 
 SETTINGS: dict[str, Any] = {
-    "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False},
-    "add_bos_token": True, "add_eos_token": False, "extra_ids": 10, "model_max_length": 1000000000000000019884624838656,
+    "tokenizer_class": "LlamaTokenizer",
+    "bos_token": "<s>",
+    "eos_token": {"content": "</s>", "lstrip": False},
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "extra_ids": 10,
+    "model_max_length": 1000000000000000019884624838656,
     "chat_template": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}",
-    "added_tokens_decoder": {"0": {"content": "<unk>", "special": True}, "390": {"content": "<extra>", "special": True}},
-}  # fmt: skip
+    "added_tokens_decoder": {
+        "0": {"content": "<unk>", "special": True},
+        "390": {"content": "<extra>", "special": True},
+    },
+}
 TEMPLATES = (
-    "{% for i in range(10**9) %}x{% endfor %}", "{{ ''.__class__.__mro__ }}", "{{ messages.__class__ }}", "{% if %}",
-    "{{ raise_exception('no') }}", "{{ 'a' * 10**9 }}", "{{ strftime_now('%Y' * 1000) }}", "{{ 1/0 }}", "{{ x.y.z }}",
-    "{{ cycler.__init__.__globals__.os.system('touch executed') }}", "{% include '/etc/passwd' %}", "{{ 10**10**8 }}",
-    "{% for a in range(9**5) %}{% for b in range(9**5) %}{% endfor %}{% endfor %}", "{{ messages|tojson(indent='x') }}",
-    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ '%999999999s' % 1 }}", "{{ lipsum(n=999999999) }}",
-    "{{ messages|map('x')|list }}", "{{ [1,'a']|sort }}", "{{ '{0.__class__}'.format(1) }}", "{{ messages[99].content }}",
-)  # fmt: skip
+    "{% for i in range(10**9) %}x{% endfor %}",
+    "{{ ''.__class__.__mro__ }}",
+    "{{ messages.__class__ }}",
+    "{% if %}",
+    "{{ raise_exception('no') }}",
+    "{{ 'a' * 10**9 }}",
+    "{{ strftime_now('%Y' * 1000) }}",
+    "{{ 1/0 }}",
+    "{{ x.y.z }}",
+    "{{ cycler.__init__.__globals__.os.system('touch executed') }}",
+    "{% include '/etc/passwd' %}",
+    "{{ 10**10**8 }}",
+    "{% for a in range(9**5) %}{% for b in range(9**5) %}{% endfor %}{% endfor %}",
+    "{{ messages|tojson(indent='x') }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{{ '%999999999s' % 1 }}",
+    "{{ lipsum(n=999999999) }}",
+    "{{ messages|map('x')|list }}",
+    "{{ [1,'a']|sort }}",
+    "{{ '{0.__class__}'.format(1) }}",
+    "{{ messages[99].content }}",
+)
 
 
 def _tokens(rng: random.Random) -> Case:
@@ -201,16 +256,29 @@ def _tokens(rng: random.Random) -> Case:
 
 def _parts() -> tuple[Any, ...]:
     return (
-        {"type": "Precompiled", "precompiled_charsmap": "AAAA"}, {"type": "ByteLevel", "add_prefix_space": True},
-        {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"}, {"type": "Split", "pattern": {"Regex": "("}},
-        {"type": "BertNormalizer"}, {"type": "Sequence", "normalizers": []}, {"type": "Metaspace", "replacement": "▁"},
-        {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAAAAAAAAAA"}, {"type": "Prepend", "prepend": ""},
-        {"type": "Split", "pattern": {"Regex": ""}, "behavior": "Isolated", "invert": False}, {"type": "ByteFallback"},
-        {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 100}, {"type": "Strip", "content": "x", "start": 9},
-        {"id": 2**32 - 1, "content": "z", "special": True}, {"id": 390, "content": "", "special": True}, "##", "Ġ",
+        {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+        {"type": "ByteLevel", "add_prefix_space": True},
+        {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x"},
+        {"type": "Split", "pattern": {"Regex": "("}},
+        {"type": "BertNormalizer"},
+        {"type": "Sequence", "normalizers": []},
+        {"type": "Metaspace", "replacement": "▁"},
+        {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAAAAAAAAAA"},
+        {"type": "Prepend", "prepend": ""},
+        {"type": "Split", "pattern": {"Regex": ""}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteFallback"},
+        {"type": "Replace", "pattern": {"String": ""}, "content": "x" * 100},
+        {"type": "Strip", "content": "x", "start": 9},
+        {"id": 2**32 - 1, "content": "z", "special": True},
+        {"id": 390, "content": "", "special": True},
+        "##",
+        "Ġ",
         {"strategy": {"Fixed": 2**40}, "direction": "Left", "pad_id": 0, "pad_type_id": 0, "pad_token": "x"},
-        {"type": "FixedLength", "length": 0}, {"type": "CTC"}, {"type": "BPEDecoder", "suffix": ""}, [["a", 0.0]],
-    )  # fmt: skip
+        {"type": "FixedLength", "length": 0},
+        {"type": "CTC"},
+        {"type": "BPEDecoder", "suffix": ""},
+        [["a", 0.0]],
+    )
 
 
 def _good_tokens() -> list[Case]:

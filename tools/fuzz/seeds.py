@@ -82,10 +82,15 @@ def folders() -> tuple[Case, ...]:
 
 def _t5() -> dict[str, Any]:
     return {
-        "family": "encoder_decoder", "vocab_size": 64, "width": 8, "layers": 1, "norm": {"cast": "before_weight"},
-        "attention": {"heads": 2, "scale": 1.0}, "positions": {"kind": "relative"},
+        "family": "encoder_decoder",
+        "vocab_size": 64,
+        "width": 8,
+        "layers": 1,
+        "norm": {"cast": "before_weight"},
+        "attention": {"heads": 2, "scale": 1.0},
+        "positions": {"kind": "relative"},
         "head": {"tied": True, "scale": 8**-0.5},
-    }  # fmt: skip
+    }
 
 
 def _cut(case: Case) -> Case:
@@ -129,10 +134,11 @@ def fast() -> tuple[dict[str, Any], ...]:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     kinds = {
-        "BPE": (models.BPE(), trainers.BpeTrainer), "Unigram": (models.Unigram(), trainers.UnigramTrainer),
+        "BPE": (models.BPE(), trainers.BpeTrainer),
+        "Unigram": (models.Unigram(), trainers.UnigramTrainer),
         "WordPiece": (models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer),
         "WordLevel": (models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer),
-    }  # fmt: skip
+    }
     found = []
     for name, (model, trainer) in kinds.items():
         made = Tokenizer(model)
@@ -163,9 +169,15 @@ def sentencepieces() -> tuple[bytes, ...]:
     for kind, more in (("bpe", {"byte_fallback": True}), ("unigram", {"hard_vocab_limit": False})):
         out = io.BytesIO()
         sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=iter(LINES), model_writer=out, vocab_size=360, model_type=kind, character_coverage=1.0,
-            minloglevel=2, normalization_rule_name="nmt_nfkc" if kind == "unigram" else "identity", **more,
-        )  # fmt: skip
+            sentence_iterator=iter(LINES),
+            model_writer=out,
+            vocab_size=360,
+            model_type=kind,
+            character_coverage=1.0,
+            minloglevel=2,
+            normalization_rule_name="nmt_nfkc" if kind == "unigram" else "identity",
+            **more,
+        )
         found.append(out.getvalue())
     return tuple(found)
 
@@ -235,10 +247,16 @@ def ggufs() -> tuple[Gguf, ...]:
         made.say("general.architecture", arch)
         made.say("general.name", "tiny")
         sizes = {
-            "block_count": 2, "context_length": 64, "embedding_length": 32, "feed_forward_length": 48,
-            "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 8,
-            "attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0,
-        }  # fmt: skip
+            "block_count": 2,
+            "context_length": 64,
+            "embedding_length": 32,
+            "feed_forward_length": 48,
+            "attention.head_count": 4,
+            "attention.head_count_kv": 2,
+            "attention.key_length": 8,
+            "attention.layer_norm_rms_epsilon": 1e-5,
+            "rope.freq_base": 10000.0,
+        }
         if arch == "gemma2":
             sizes |= {"attention.sliding_window": 16, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
         for key, value in sizes.items():
@@ -265,9 +283,14 @@ def _tensors(arch: str, vocabulary: int) -> dict[str, list[int]]:
     tensors = {"token_embd.weight": [32, vocabulary], "output_norm.weight": [32]}
     for i in range(2):
         block = {
-            "attn_q": [32, 32], "attn_k": [32, 16], "attn_v": [32, 16], "attn_output": [32, 32], "ffn_gate": [32, 48],
-            "ffn_up": [32, 48], "ffn_down": [48, 32],
-        }  # fmt: skip
+            "attn_q": [32, 32],
+            "attn_k": [32, 16],
+            "attn_v": [32, 16],
+            "attn_output": [32, 32],
+            "ffn_gate": [32, 48],
+            "ffn_up": [32, 48],
+            "ffn_down": [48, 32],
+        }
         if arch != "olmo2":
             block |= {"attn_norm": [32], "ffn_norm": [32]}
         if arch in ("gemma2", "olmo2"):

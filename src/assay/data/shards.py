@@ -93,6 +93,8 @@ class TokenDocuments:
             path = folder / "tokens.bin"
             dtype, total = np.dtype(_one_of(meta["dtype"], _TYPES)), meta["tokens"]
             vocabulary, boundaries = meta["vocab_size"], [_one_of(name, BITS) for name in meta["boundaries"]]
+            if not all(type(number) is int and number >= 0 for number in (total, vocabulary)):
+                raise ValueError(f"tokens = {total!r}, vocab_size = {vocabulary!r}")
             size = path.stat().st_size
             if size != total * dtype.itemsize:
                 raise UserError(f"{path}: {size} bytes, where {total * dtype.itemsize} were written.", remedy)

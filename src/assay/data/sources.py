@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.data import delivered
 from assay.data.corpus import Corpus
+from assay.data.rust import guarded
 from assay.errors import UserError, did_you_mean
 from assay.spec.plain import parse_json
 
@@ -125,8 +126,10 @@ def read_parquet(path: Path, field: str = "text") -> list[str]:
     """
     import polars
 
+    damaged, remedy = f"{path}: cannot be read as Parquet", "Write the file again, or remove it."
     try:
-        schema: dict[str, Any] = dict(polars.read_parquet_schema(path))
+        with guarded(damaged, remedy, ()):
+            schema: dict[str, Any] = dict(polars.read_parquet_schema(path))
         if field not in schema:
             raise _no_field(str(path), "column", field, schema)
         if schema[field] not in (polars.String, polars.Categorical):
@@ -134,7 +137,8 @@ def read_parquet(path: Path, field: str = "text") -> list[str]:
                 f"{path}: column {field!r} holds {schema[field]}, not text.",
                 "Choose one of strings. " + TELL.format("column"),
             )
-        column = polars.read_parquet(path, columns=[field])[field].cast(polars.String)
+        with guarded(damaged, remedy, ()):
+            column = polars.read_parquet(path, columns=[field])[field].cast(polars.String)
     except (polars.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.data.corpus import hash_documents
+from assay.data.rust import guarded
 from assay.errors import UserError
 from assay.evaluation.tasks import Item, Task
 from assay.evaluation.templates import LABELLED, PROMPTED, Template, close_name
@@ -27,7 +28,7 @@ PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 """Compressed files: suffix behind the kind's own, and the module that opens them."""
 MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 """How compressed files begin, whatever they are called: polars would unpack some of them, however large they get."""
-ROOM, TIMES = 32 << 20, 250
+ROOM, TIMES = 16 << 20, 250
 """A file may unpack to so many bytes, or to so many times its own size: texts shrink to a tenth or a fiftieth."""
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -59,10 +60,13 @@ def read_table(path: str | Path) -> Table:
         suffix = Path(path.stem).suffix.lower()
     try:
         if suffix in (".parquet", ".pq"):
-            frame = polars.read_parquet(path)
+            with guarded(f"{path}: cannot be read", f"Give {KINDS}.", ()):
+                frame = polars.read_parquet(path)
         elif suffix in (".csv", ".tsv"):
             separator = "\t" if suffix == ".tsv" else ","
-            frame = polars.read_csv(_unpacked(path), separator=separator, infer_schema=False)
+            content = _unpacked(path)
+            with guarded(f"{path}: cannot be read", f"Give {KINDS}.", ()):
+                frame = polars.read_csv(content, separator=separator, infer_schema=False)
         elif suffix in (".jsonl", ".ndjson"):
             return _table(str(path), *_json_lines(path))
         else:
@@ -87,7 +91,7 @@ def _unpacked(path: Path) -> bytes:
     most = max(ROOM, TIMES * path.stat().st_size)
     try:
         with import_module(PACKED[path.suffix.lower()]).open(path, "rb") as file:
-            content = bytes(file.read(most + 1))
+            content: bytes = file.read(most + 1)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"{path}: cannot be unpacked ({error}).", "Download or pack it again.") from None
     if len(content) > most:

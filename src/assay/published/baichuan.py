@@ -43,7 +43,10 @@ def to_spec(given: Given) -> Fields:
     config = given.config
     sizes = llama.sizes(given)
     context = config.integer("max_position_embeddings", "model_max_length", default=4096)
-    hint = {**(config.raw(HINT) or {}), **given.hint}
+    kept = config.raw(HINT) or {}
+    if not isinstance(kept, dict):
+        raise config.fail(HINT, "an object with position and norm_head belongs here.")
+    hint = {**kept, **given.hint}
     position = hint.get("position", POSITIONS.get(sizes["width"]))
     if position is None and any(name.endswith("rotary_emb.inv_freq") for name in given.shapes()):
         position = "rope"

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assay.data.rust import guarded
 from assay.errors import UserError
 from assay.published.files import AGAIN
 from assay.published.gguf_file import GGUF
-from assay.published.rust import guarded
 from assay.published.tokens import Fast, PublishedTokenizer, fits
 from assay.spec.model import ModelSpec
 

@@ -106,7 +106,7 @@ def _scaling(config: Config, said: Fields, context: int) -> Fields | None:
     kind = said.get("rope_type") or said.get("type") or "default"
     if kind == "default":
         return None
-    if kind not in RopeScalingKind.__members__:
+    if not isinstance(kind, str) or kind not in RopeScalingKind.__members__:
         known = ", ".join(RopeScalingKind)
         raise config.fail("rope_scaling", f"the scaling {kind!r} is not supported.", f"Supported: {known}.")
     if not isinstance(said.get("factor"), int | float):

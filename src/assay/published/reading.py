@@ -7,6 +7,7 @@ A safetensors file is mapped, so a tensor that needs no change of type or layout
 from __future__ import annotations
 
 import re
+import tarfile
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -149,6 +150,10 @@ def pickled(path: Path) -> dict[str, Tensor]:
     mapped = _is_zip(path)
     if mapped and is_packed(path):
         raise UserError(f"{path}: is an archive with packed entries, which torch does not write; refused.", AGAIN)
+    if tarfile.is_tarfile(path):  # torch's form of 2016, which it would unpack into a folder first
+        raise UserError(f"{path}: is a tar archive, a form that is not read.", "Save it with a newer torch.")
+    if any(name.endswith(".bytearray") for name in calls(path)):  # torch allows it, at any length
+        raise UserError(f"{path}: refused: its pickle makes byte arrays; weights need no such thing.", AGAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a pickle's protocol: what matters becomes an error

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from assay.data.rust import guarded
 from assay.errors import UserError
 from assay.published.files import AGAIN
 from assay.published.ranked import CHATGLM4, LLAMA3, is_ranked, ranked_tokenizer
-from assay.published.rust import guarded
 from assay.published.writing import replace
 from assay.spec.model import ModelSpec
 from assay.spec.plain import parse_json

@@ -119,7 +119,10 @@ def analyse(results: Results, *, resamples: int = 2000, seed: int = 0) -> Emerge
     rng = np.random.default_rng(seed)
     draws = [Draw(model, resamples, rng) for model in models]
     if results.smooth is not None and all(m.nats is not None or m.rates is not None for m in models):
-        nats = np.array([draw.nats for draw in draws])
+        try:
+            nats = np.array([draw.nats for draw in draws])
+        except UserError as error:
+            raise UserError(f"{results.path}: {error}") from None
         intercept, exponent = fit_power_law(scales, nats)
         fitted = PowerLaw(float(intercept), float(exponent), None)
         law = PowerLaw(fitted.intercept, fitted.exponent, quality(np.log(nats), np.log(fitted.nats(scales))))

@@ -35,7 +35,7 @@ SMOOTH = ("token_logprob", "token_logprobs", "logprob", "token_accuracy")
 NUMBERS = {
     "scale": (0.0, math.inf), "token_logprob": (-math.inf, 0.0), "logprob": (-math.inf, 0.0),
     "token_accuracy": (0.0, 1.0), "length": (1.0, math.inf), "accuracy": (0.0, 1.0), "edit_distance": (0.0, math.inf),
-    "margin": (-math.inf, math.inf), "score": (0.0, 1.0), "items": (1.0, 1e12),
+    "margin": (-1e100, 1e100), "score": (0.0, 1.0), "items": (1.0, 1e12),
 }  # fmt: skip
 """Columns that hold numbers, and the least and greatest that make sense."""
 COLUMNS = ("model", "subtask", "token_logprobs", *NUMBERS)
@@ -191,6 +191,8 @@ def _number(path: str | Path, row: dict[str, str], name: str) -> float:
         raise UserError(f"{place}: is not finite.", "Leave the row out, and say how many were.")
     if value > high and high == 1:
         raise UserError(f"{place}: a share lies between 0 and 1.", "Divide percentages by 100.")
+    if value > high and high:
+        raise UserError(f"{place}: it is at most {high:g}.", "Check the column.")
     if value > high:
         raise UserError(
             f"{place}: a log-probability above 0 is a probability above 1.", "Give natural logarithms, not losses."
