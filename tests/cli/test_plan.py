@@ -29,6 +29,12 @@ def test_a_plan_shows_layout_reasons_parts_and_every_assumption() -> None:
         assert name in done.stdout, name
 
 
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_the_command_trains_what_was_planned(switch: str) -> None:
+    line = next(x for x in say("gpt2", "--gpus", "8", "--checkpointing", switch).stdout.splitlines() if "torchrun" in x)
+    assert ("--set train.checkpointing=true" in line) == (switch == "on")
+
+
 def test_json_holds_parts_that_add_up() -> None:
     data = json.loads(say("gpt2", "--gpus", "16", "--outside", "1e9", "--json").stdout)
     chosen = data["chosen"]

@@ -88,6 +88,7 @@ def _command(plan: dict[str, Any]) -> str:
         words = [f"torchrun {many}--nproc-per-node {each} -m assay train {plan['model']} --parallel {kind}"]
         words += [f"--shard {layout['shard']}"] * (kind == "hsdp")
     words.append(f"--length {plan['length']} --batch-size {plan['sequences']} --accumulation {parts}")
+    words += ["--set train.checkpointing=true"] * bool(layout["checkpointing"])
     return " ".join(words)
 
 
