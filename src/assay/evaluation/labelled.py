@@ -64,9 +64,9 @@ def read_table(path: str | Path) -> Table:
                 frame = polars.read_parquet(path)
         elif suffix in (".csv", ".tsv"):
             separator = "\t" if suffix == ".tsv" else ","
-            content = _unpacked(path)
+            table = _unpacked(path)
             with guarded(f"{path}: cannot be read", f"Give {KINDS}.", ()):
-                frame = polars.read_csv(content, separator=separator, infer_schema=False)
+                frame = polars.read_csv(table, separator=separator, infer_schema=False)
         elif suffix in (".jsonl", ".ndjson"):
             return _table(str(path), *_json_lines(path))
         else:
@@ -84,10 +84,10 @@ def _unpacked(path: Path) -> bytes:
         UserError: damaged, or made to fill the memory.
     """
     if path.suffix.lower() not in PACKED:
-        content = path.read_bytes()
-        if content.startswith(MAGIC):
+        plain = path.read_bytes()
+        if plain.startswith(MAGIC):
             raise UserError(f"{path}: is compressed, and its name does not say so.", f"Add {' or '.join(PACKED)}.")
-        return content
+        return plain
     most = max(ROOM, TIMES * path.stat().st_size)
     try:
         with import_module(PACKED[path.suffix.lower()]).open(path, "rb") as file:
