@@ -107,3 +107,15 @@ def test_error_survives_a_worker_process() -> None:
 def test_importing_errors_loads_no_pydantic() -> None:
     code = "import sys, assay.errors; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_message_obeys_no_file() -> None:
+    """Control characters, halves of surrogate pairs and direction marks of a file's names are shown as escapes."""
+    said = str(UserError("x\x1b[2J\r\u202ey\ud800", "Mend\tit.\nNow."))
+    assert said == "x\\x1b[2J\\r\\u202ey\\ud800 Mend\tit.\nNow."
+    said.encode("utf-8")
+
+
+def test_a_long_message_is_cut_in_its_middle() -> None:
+    said = str(UserError("begin" + "\0" * 70_000, "The remedy."))
+    assert len(said) < 5_000 and said.startswith("begin") and said.endswith("The remedy.") and "left out" in said

@@ -61,7 +61,7 @@ def _first(error: ValueError) -> str:
 def _check(value: Any) -> None:
     """Level by level, so that the check itself does not recurse."""
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             inner
             for outer in level
