@@ -125,15 +125,16 @@ def test_checkpointing_keeps_less_and_activations_grow_with_tokens(name: str) ->
 def test_a_layer_keeps_what_the_formula_says() -> None:
     spec = ModelSpec.from_dict({"width": 32, "attention": {"heads": 4}, "feedforward": {"width": 100}})
     # Each norm's input, output and 1 / RMS (a second statistic for LayerNorm), q, k, v, the mix and its log-sum-exp.
-    norms, attention, feedforward = 2 * (2 * 32 + 2), 4 * 32 + 4, 4 * 100
+    norms, attention, feedforward = 2 * (2 * 32 + 2), 4 * 32 + 4, 3 * 100
     assert layer_bytes(spec, "decoder", "float32") == 4 * (norms + attention + feedforward)
+    assert layer_bytes(spec, "decoder", "bfloat16") == 2 * (norms + attention + feedforward + 100), "silu(gate) is kept"
 
 
 def test_a_mixture_keeps_its_active_experts_and_the_router() -> None:
     say = {"width": 32, "attention": {"heads": 4}, "feedforward": {"width": 100}}
     plain = layer_bytes(ModelSpec.from_dict(say), "decoder", "float32")
     say["feedforward"] |= {"experts": {"count": 8, "active": 3}}
-    assert layer_bytes(ModelSpec.from_dict(say), "decoder", "float32") - plain == 4 * (2 * 4 * 100 + 8)
+    assert layer_bytes(ModelSpec.from_dict(say), "decoder", "float32") - plain == 4 * (2 * 3 * 100 + 8)
 
 
 def test_devices_are_as_few_as_hold_the_training() -> None:

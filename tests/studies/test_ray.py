@@ -29,10 +29,11 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPlace]:
-    with pytest.MonkeyPatch.context() as patch:
+def place() -> Iterator[RayPlace]:
+    # Ray's sockets lie under it, and a socket's path may have 107 bytes: pytest's own folders are too deep.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as machine:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("machine")))
+        patch.setenv("TMPDIR", machine)
         with open_place("ray", workers=2) as found:
             assert isinstance(found, RayPlace) and found.slots == 2 and found.option == " --on ray"
             yield found

@@ -23,9 +23,10 @@ EXAMPLES = examples(
 def run(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs or studies.")],
 ) -> None:
-    """Write runs as events that TensorBoard shows: loss, learning rate, gradient norm, tokens a second, held-out loss.
+    """Write runs as events that TensorBoard shows.
 
-    Events go to RUN/tensorboard, of a study to STUDY/tensorboard; those that lie there are replaced.
+    Loss, learning rate, gradient norm, tokens a second and held-out loss. Events go to RUN/tensorboard, of a study to
+    STUDY/tensorboard; those that lie there are replaced.
     """
     from assay.report.tensorboard import convert
 

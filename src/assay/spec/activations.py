@@ -31,8 +31,9 @@ def layer_bytes(spec: ModelSpec, stack: StackName, dtype: str = "bfloat16", *, m
 
     memory: tokens of an encoder for each of the decoder's.
     """
-    of_memory = saved_elements(spec, stack, 0, 1) if stack == "decoder" and len(spec.stacks) == 2 else 0
-    return (saved_elements(spec, stack, 1) + memory * of_memory + _experts(spec, stack)) * BYTES[dtype]
+    of_memory = saved_elements(spec, stack, 0, 1, dtype=dtype) if stack == "decoder" and len(spec.stacks) == 2 else 0
+    own = saved_elements(spec, stack, 1, dtype=dtype) + _experts(spec, stack, dtype)
+    return (own + memory * of_memory) * BYTES[dtype]
 
 
 def activation_bytes(
@@ -58,7 +59,7 @@ def activation_bytes(
     tokens = {stack: length * sequences for stack in spec.stacks}
     if len(spec.stacks) == 2 and decoder_length is not None:
         tokens["decoder"] = decoder_length * sequences
-    mixed = {stack: number * _experts(spec, stack) * size for stack, number in tokens.items()}
+    mixed = {stack: number * _experts(spec, stack, dtype) * size for stack, number in tokens.items()}
     step = step_bytes(spec, sequences, length, decoder_length=decoder_length, checkpointing=checkpointing, dtype=dtype)
     out = tokens[spec.output_stack]
     head = head_bytes(spec, out) + out * spec.width * size
@@ -67,9 +68,9 @@ def activation_bytes(
     return step.saved + sum(spec.depth(stack) * extra for stack, extra in mixed.items()) + head
 
 
-def _experts(spec: ModelSpec, stack: StackName) -> int:
+def _experts(spec: ModelSpec, stack: StackName, dtype: str) -> int:
     """Elements a token that a mixture keeps beyond one feed-forward's."""
     experts = spec.feedforward.experts
     if experts is None:
         return 0
-    return spec.feedforward_width(stack) * feedforward_tensors(spec) * (experts.active - 1) + experts.count
+    return spec.feedforward_width(stack) * feedforward_tensors(spec, dtype) * (experts.active - 1) + experts.count

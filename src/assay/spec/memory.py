@@ -101,7 +101,7 @@ def step_bytes(
     dual = spec.placement.kind is Placement.residual
     saved = largest = 0
     for stack, number in tokens.items():
-        layer = saved_elements(spec, stack, number, memory if stack == "decoder" else 0)
+        layer = saved_elements(spec, stack, number, memory if stack == "decoder" else 0, dtype=dtype)
         kept = number * spec.width * (2 if dual else 1)
         saved += spec.depth(stack) * (kept if checkpointing else layer) + number * spec.width
         # On top, gradients on their way: of an inner tensor, of the stream and of the sum (ResiDual: of both streams).
@@ -113,13 +113,14 @@ def step_bytes(
     return StepBytes(saved * size, largest * size, loss * size, int(spec.parameters()) * size)
 
 
-def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int = 0) -> int:
+def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int = 0, *, dtype: str) -> int:
     """Elements that one layer keeps for its backward pass, run eagerly.
 
     Args:
         spec, stack: which layer.
         tokens: of the whole batch, in this stack.
         memory: tokens of the encoder's output, where the layer looks at it.
+        dtype: of activations.
     """
     from assay.spec.placement import SublayerKind, block_plan
 
@@ -134,7 +135,7 @@ def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int =
             total += tokens * (width + 2) * sub.out.norm
             if sub.kind is SublayerKind.feedforward:
                 inner = spec.feedforward_width(stack)
-                total += tokens * (inner * feedforward_tensors(spec) + (inner + 2) * sub.inner.norm)
+                total += tokens * (inner * feedforward_tensors(spec, dtype) + (inner + 2) * sub.inner.norm)
                 continue
             source = memory if sub.kind is SublayerKind.cross_attention else tokens
             total += tokens * (2 * queries + heads) + source * 2 * keys + tokens * (queries + 2) * sub.inner.norm
@@ -145,7 +146,12 @@ def saved_elements(spec: ModelSpec, stack: StackName, tokens: int, memory: int =
     return total + tokens * width * (spec.placement.kind is Placement.residual)
 
 
-def feedforward_tensors(spec: ModelSpec) -> int:
-    """Tensors of the inner width that the backward pass reads; ReLU needs its output alone."""
-    rectified = spec.feedforward.activation is Activation.relu
-    return (4 if spec.feedforward.gated else 2) - rectified
+def feedforward_tensors(spec: ModelSpec, dtype: str) -> int:
+    """Tensors of the inner width that the backward pass reads; ReLU needs its output alone.
+
+    SwiGLU in float32 computes silu(gate) again (`nn.kernels.gated`, on a CPU); torch's operators keep it.
+    """
+    activation = spec.feedforward.activation
+    if not spec.feedforward.gated:
+        return 2 - (activation is Activation.relu)
+    return 4 - (activation is Activation.relu or (activation is Activation.silu and dtype == "float32"))
