@@ -51,7 +51,7 @@ def _replay(paths: list[Path]) -> int:
     failed = 0
     for path in paths:
         name, case, why = read_case(path)
-        found = run_one(case, TARGETS[name].read)
+        found = run_one(case, TARGETS[name].read, warm=TARGETS[name].good()[:WARM])
         failed += found.verdict == "failed"
         print(f"{path.name}: {found.verdict} {found.kind}\n  was: {why}\n  {found.detail}")
     return 1 if failed else 0
