@@ -34,9 +34,12 @@ def place() -> Iterator[RayPlace]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as machine:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("TMPDIR", machine)
+        before = signal.getsignal(signal.SIGTERM)
         with open_place("ray", workers=2) as found:
             assert isinstance(found, RayPlace) and found.slots == 2 and found.option == " --on ray"
+            assert signal.getsignal(signal.SIGTERM) is not before, "Ray takes the signal for itself"
             yield found
+        assert signal.getsignal(signal.SIGTERM) is before
         patch.setattr(tempfile, "tempdir", os.environ["TMPDIR"])
         folder, lock = _own_folder()  # as the next worker's on that machine
         assert list(folder.parent.glob("*assay-*")) == [folder], "nothing is left, not even of workers that were lost"

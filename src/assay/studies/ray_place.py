@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,6 +60,7 @@ class RayPlace:
         self._modules = [*MODULES, *modules]
         self._ray = _import()
         self._mine = on != "ray" or not self._ray.is_initialized()  # a caller's own Ray is used and left as it is
+        self._sigterm = signal.getsignal(signal.SIGTERM)
         if self._mine:
             _connect(self._ray, on, workers or default_workers())
         self._free: list[Any] = []
@@ -158,7 +161,14 @@ class RayPlace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave nothing on the machines; end Ray where it was started here."""
+        """Leave nothing on the machines; end Ray where it was started here, and take back the signal that it took."""
+        try:
+            self._leave()
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, self._sigterm)
+
+    def _leave(self) -> None:
         if not self._ray.is_initialized():  # the connection is lost
             return
         closing = []
