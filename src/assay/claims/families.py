@@ -84,11 +84,10 @@ def experiments(tier: Tier, *names: str) -> Mapping[str, Experiment]:
 
 
 def _study(tier: Tier, name: str) -> StudySpec:
-    train = {"budget": budget(tier)}
-    if name in ("causal", "prefix"):  # one of them by steps, so that it is the standard run but for its curve
-        curve = {"evaluations": CURVE}
-        if name == "causal":
-            return study(tier, train=curve)
+    train, curve = {"budget": budget(tier)}, {"evaluations": CURVE}
+    if name == "causal":
+        return study(tier, train=curve)
+    if name == "prefix":
         return study(tier, model={"family": "prefix"}, train=train | curve)
     if name == "masked":
         return study(tier, objective="prefix_lm", train=train)

@@ -27,7 +27,8 @@ class Part(BaseModel):
     later: ClassVar[frozenset[str]] = frozenset()
     """Fields that came when hashes were in use already: at their default a hash leaves them out, and stays."""
     neutral: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say how a thing is done and not what it is: no hash holds them, whatever their value."""
+    """Fields that say how a thing is done and not what it is: no hash holds them, whatever their value, neither this
+    part's own nor that of what it is a part of (`Described.unhashed` is for the own alone)."""
 
     @model_validator(mode="before")
     @classmethod

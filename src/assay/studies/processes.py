@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,20 @@ import assay.errors
 from assay.studies.protocol import LOST
 
 __all__ = ["Nursery", "Process"]
+
+
+def waited(poll: Callable[[], int | None], timeout: float | None, *, pause: float = 0.02) -> int:
+    """How a worker ended, asked until it has, every `pause` seconds.
+
+    Raises:
+        subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+    """
+    until = time.monotonic() + (timeout if timeout is not None else float("inf"))
+    while (status := poll()) is None:
+        if time.monotonic() > until:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        time.sleep(pause)
+    return status
 
 
 class Process:
@@ -39,12 +53,7 @@ class Process:
         Raises:
             subprocess.TimeoutExpired: it still runs after `timeout` seconds.
         """
-        until = time.monotonic() + (timeout if timeout is not None else float("inf"))
-        while (status := self.poll()) is None:
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("worker", timeout or 0)
-            time.sleep(0.02)
-        return status
+        return waited(self.poll, timeout)
 
     def terminate(self) -> None:
         """Ask it to stop."""

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from assay.runs import versions
 from assay.studies.berth import Berth
 from assay.studies.parcels import pack, unpack
 from assay.studies.places import Task, Worker, default_workers
-from assay.studies.processes import environment
+from assay.studies.processes import environment, waited
 from assay.studies.protocol import LOST, MODULES
 
 __all__ = ["RayPlace"]
@@ -212,12 +211,7 @@ class _RayWorker:
         Raises:
             subprocess.TimeoutExpired: it still runs after `timeout` seconds.
         """
-        until = time.monotonic() + (timeout if timeout is not None else float("inf"))
-        while (status := self.poll()) is None:
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("worker", timeout or 0)
-            time.sleep(0.05)
-        return status
+        return waited(self.poll, timeout, pause=0.05)
 
     def terminate(self) -> None:
         """Ask it to stop; one that has not begun is not to begin."""

@@ -295,23 +295,16 @@ class Training:
             batch = loader.batch(batch.epoch, batch.step)
         with nullcontext() if self.team is None else self.team.gathering():
             losses = row_losses(self.model, batch, self.dtype)
-        facts = {
-            "step": at.step,
-            "seed": self.run.seed,
-            "reason": reason,
-            "loss": found.loss,
-            "grad_norm": found.grad_norm,
-            "row_losses": losses,
-            "pieces": loader.pieces_of(batch.epoch, batch.step),
-        }
+        told = {"reason": reason, "loss": found.loss, "grad_norm": found.grad_norm}
+        pieces = loader.pieces_of(batch.epoch, batch.step)
+        facts = {"step": at.step, "seed": self.run.seed, **told, "row_losses": losses, "pieces": pieces}
         self.world.lead(lambda: save_bad_batch(self.folder, batch, facts))
         if not self.policy.skips(at.skipped):
             before = f"; {at.skipped} batches had been left out before" if at.skipped else ""
             raise Diverged(f"diverged at step {at.step}: {reason}{before}")
         at.skipped += 1
-        kept = bad_batch_file(at.step)
-        del facts["step"], facts["seed"], facts["row_losses"], facts["pieces"]
-        self._event({"event": "skipped", **facts, "batch": kept, "skipped": at.skipped, "most": policy.most})
+        kept = {"batch": bad_batch_file(at.step), "skipped": at.skipped, "most": policy.most}
+        self._event({"event": "skipped", **told, **kept})
 
     def _evaluate(self) -> Continuation | Masked:
         began = time.perf_counter()

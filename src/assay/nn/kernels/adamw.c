@@ -4,31 +4,14 @@
  * cost more in calls than in arithmetic. Threads share the elements of all tensors evenly. Results depend on no
  * number of threads: every element goes through the same vector code, and the norm is summed by fixed pieces.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "vectors.h"
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
-typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
 typedef float Half __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double D __attribute__((vector_size(64), aligned(8), may_alias));
-#define LANES 16
 #define PIECE 16384 /* elements of a tensor whose squares are summed together; a multiple of LANES */
-#define INLINE static inline __attribute__((always_inline))
-
-int openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
-}
 
 INLINE V root(V v) {
 #if defined(__AVX512F__)

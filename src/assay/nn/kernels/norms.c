@@ -7,27 +7,14 @@
  * A row is read once from memory, stays in the first cache for the passes over it, and is written once. Large
  * results are written past the caches (streaming stores), since an ordinary store reads its line first.
  */
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "vectors.h"
 #if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
 #endif
 
-/* Sixteen floats; compilers lower it to whatever registers there are (two of AVX, four of NEON). */
-typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
-#define LANES 16
 #define BLOCK 4 /* rows that the backward pass takes together */
-#define INLINE static inline __attribute__((always_inline))
 
-INLINE V load(const float *p) { return *(const V *)p; }
-
-INLINE void store(float *p, V v, int stream) {
+INLINE void put(float *p, V v, int stream) {
 #if defined(__AVX512F__)
   if (stream) { _mm512_stream_ps(p, (__m512)v); return; }
 #elif defined(__AVX__)
@@ -43,7 +30,7 @@ INLINE void store(float *p, V v, int stream) {
   *(V *)p = v;
 }
 
-INLINE float sum_of(V v) {
+INLINE float sum_in_order(V v) {
   float total = 0;
   for (int i = 0; i < LANES; i++) total += v[i];
   return total;
@@ -54,14 +41,6 @@ static void fence(int stream) {
   if (stream) _mm_sfence();
 #else
   (void)stream;
-#endif
-}
-
-int openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
 #endif
 }
 
@@ -92,7 +71,7 @@ INLINE void forward_row(const float *x, const float *f, float alpha, const float
       if (add) *(V *)(row + j) = v;
       p += v;
     }
-    sum = sum_of(p + q);
+    sum = sum_in_order(p + q);
     for (; j < n; j++) {
       float v = add ? alpha * x[j] + f[j] : x[j];
       if (add) row[j] = v;
@@ -107,16 +86,16 @@ INLINE void forward_row(const float *x, const float *f, float alpha, const float
     q += w * w;
   }
   for (; j < whole; j += LANES) { V v = load(t + j) - mean; p += v * v; }
-  square = sum_of(p + q);
+  square = sum_in_order(p + q);
   for (; j < n; j++) square += (t[j] - mean) * (t[j] - mean);
   const float rstd = 1 / sqrtf(square / n + eps);
   for (j = 0; j < whole; j += LANES) {
     V v = load(t + j);
-    if (total) store(total + j, v, stream);
+    if (total) put(total + j, v, stream);
     v = (v - mean) * rstd;
     if (g) v *= load(g + j);
     if (b) v += load(b + j);
-    store(y + j, v, stream);
+    put(y + j, v, stream);
   }
   for (; j < n; j++) {
     if (total) total[j] = t[j];
@@ -174,8 +153,8 @@ INLINE void backward_rows(const float *x, const float *f, float alpha, const flo
     if (db) *(V *)(db + j) += sum_b;
   }
   for (int i = 0; i < count; i++) {
-    a[i] = centre ? sum_of(p[i]) : 0;
-    c[i] = sum_of(q[i]);
+    a[i] = centre ? sum_in_order(p[i]) : 0;
+    c[i] = sum_in_order(q[i]);
     for (j = whole; j < n; j++) {
       const int64_t at = i * n + j;
       const float t = add ? alpha * x[at] + f[at] : x[at], u = (t - mean[i]) * rstd[i], w = dy[at] * (g ? g[j] : 1);
@@ -195,8 +174,8 @@ INLINE void backward_rows(const float *x, const float *f, float alpha, const flo
       if (g) d *= load(g + j);
       d = (d - a[i] - (t - mean[i]) * slope) * rstd[i];
       if (dtotal) d += load(dtotal + at);
-      if (df) store(df + at, d, stream);
-      store(dx + at, d * alpha, stream);
+      if (df) put(df + at, d, stream);
+      put(dx + at, d * alpha, stream);
     }
     for (; j < n; j++) {
       const int64_t at = i * n + j;

@@ -9,6 +9,7 @@
 #include <omp.h>
 #endif
 
+/* Compilers lower sixteen floats to whatever registers there are (two of AVX, four of NEON). */
 typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t I __attribute__((vector_size(64), aligned(4), may_alias));
 #define LANES 16
