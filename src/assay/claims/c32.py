@@ -15,7 +15,7 @@ WIDTHS: Mapping[Tier, tuple[int, ...]] = {
     Tier.smoke: (16, 32, 48), Tier.quick: (32, 64, 128), Tier.full: (128, 256, 384, 512)
 }  # fmt: skip
 """Small to large; the second is the standard model."""
-BUDGET = {Tier.smoke: 4.35e8, Tier.quick: 2.74e11, Tier.full: 1.57e15}
+BUDGET = {Tier.smoke: 4.35e8, Tier.quick: 1.64e11, Tier.full: 1.57e15}
 """Training FLOPs of a standard run."""
 MORE = 2
 """Times the budget, for the small model that is trained on more tokens."""

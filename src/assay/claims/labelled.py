@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from assay.claims.base import Experiment, Tier
 from assay.claims.lab import Lab
-from assay.claims.standard import FEW, study
+from assay.claims.standard import FEW, STEPS, study
 from assay.evaluation.tasks import Three
 from assay.training.tuning_spec import TuneSpec
 
@@ -18,8 +18,11 @@ RATES = {Tier.smoke: (2e-3,), Tier.quick: (1e-3, 4e-3), Tier.full: (3e-4, 1e-3, 
 
 
 def pretraining(tier: Tier) -> Experiment:
-    """The standard decoder on the text of topics, without labels."""
-    described = study(tier, seeds=FEW[tier]).with_(**{"data.source": f"made:topics:items={SENTENCES[tier]}"})
+    """The standard decoder on the text of topics, without labels, for a little longer."""
+    longer = {"steps": round(1.25 * STEPS[tier]), "batch_size": 8}
+    described = study(tier, train=longer, seeds=FEW[tier]).with_(
+        **{"data.source": f"made:topics:items={SENTENCES[tier]}"}
+    )
     return Experiment(described.with_(vary={}))
 
 

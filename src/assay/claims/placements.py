@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from assay.claims.base import Experiment, Table, Tier, Words
 from assay.claims.lab import NEVER, Cell, Lab, Trained
-from assay.claims.standard import study
+from assay.claims.standard import FEW, study
 from assay.data.specials import vocabulary
 from assay.spec.study import StudySpec
 from assay.stats import Interval, mean_interval
@@ -58,7 +58,7 @@ SWEPT = {
 _STEPS = {Tier.smoke: 6, Tier.quick: 150, Tier.full: 3000}
 """Of the deep model; a shallow one takes as many FLOPs."""
 _WIDTH = {Tier.smoke: (16, 2), Tier.quick: (32, 2), Tier.full: (128, 4)}
-_ROWS = {Tier.smoke: (4, 32), Tier.quick: (8, 64), Tier.full: (32, 128)}
+_ROWS = {Tier.smoke: (4, 32), Tier.quick: (6, 64), Tier.full: (32, 128)}
 
 NAMES = {"post": "Post-LN", "pre": "Pre-LN", "sandwich": "Sandwich-LN", "deepnet": "DeepNorm"}
 """Placement to what charts call it."""
@@ -92,7 +92,7 @@ def _train(tier: Tier) -> dict[str, Any]:
 
 
 def _study(tier: Tier, **changes: Any) -> StudySpec:
-    return study(tier, **changes).with_(**{"data.tokenizer": {"kind": "bytes"}})
+    return study(tier, seeds=FEW[tier], **changes).with_(**{"data.tokenizer": {"kind": "bytes"}})
 
 
 @cache
