@@ -1,13 +1,16 @@
-"""llama.cpp, through llama-cpp-python, as a peer in decoding: the same weights in a float32 GGUF file."""
+"""llama.cpp, through xllamacpp, as a peer in decoding: the same weights in a float32 GGUF file.
+
+xllamacpp brings llama.cpp compiled. llama-cpp-python would compile it here, which took longer than the whole suite may.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +19,11 @@ from benchmarks.equal import interleaved
 
 __all__ = ["LlamaCpp", "write_gguf"]
 
-HOW = "pip install llama-cpp-python (it compiles llama.cpp: several minutes of every core)"
+HOW = "pip install --no-deps -r benchmarks/requirements.lock"
 NORMAL, UNKNOWN, CONTROL = 1, 2, 3
 """Kinds of tokens in a GGUF file."""
+NAME = "<t{}>"
+"""A token's text: what is decoded says by itself which ids it was."""
 BLOCK = {
     "attention.q": "attn_q", "attention.k": "attn_k", "attention.v": "attn_v", "attention.o": "attn_output",
     "feedforward.gate": "ffn_gate", "feedforward.up": "ffn_up", "feedforward.down": "ffn_down",
@@ -28,7 +33,7 @@ BLOCK = {
 
 
 def write_gguf(model: Model, path: Path) -> Path:
-    """A LLaMA-like model with a tied head as llama.cpp's converter writes it; the vocabulary says nothing."""
+    """A LLaMA-like model with a tied head as llama.cpp's converter writes it; a token's text is its number."""
     import gguf
 
     spec = model.spec
@@ -45,7 +50,7 @@ def write_gguf(model: Model, path: Path) -> Path:
     writer.add_rope_dimension_count(spec.width // heads)
     writer.add_vocab_size(spec.vocab_size)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(["<unk>", "<s>", "</s>", "\n", *(f"<t{i}>" for i in range(4, spec.vocab_size))])
+    writer.add_token_list([NAME.format(i) for i in range(spec.vocab_size)])
     writer.add_token_scores([0.0] * spec.vocab_size)
     writer.add_token_types([UNKNOWN, CONTROL, CONTROL, *[NORMAL] * (spec.vocab_size - 3)])
     ours = {name: tensor.detach().float() for name, tensor in model.transformer.named_parameters()}
@@ -69,35 +74,34 @@ def write_gguf(model: Model, path: Path) -> Path:
 
 
 class LlamaCpp:
-    """The same model in llama.cpp. Raises RuntimeError where the package is not installed."""
+    """The same model in llama.cpp, its cache in float32, rows decoded together by its continuous batching.
 
-    def __init__(self, model: Model, threads: int, context: int = 512) -> None:
-        """Args: threads: of its own pool; context: positions of its cache."""
+    Raises:
+        RuntimeError: the package is not installed.
+    """
+
+    def __init__(self, model: Model, threads: int, rows: int = 1, context: int = 512) -> None:
+        """Args: threads: of its own pool; rows: decoded at once; context: positions of each row's cache."""
         try:
-            import llama_cpp
+            import xllamacpp
         except ImportError as error:
-            raise RuntimeError(f"llama-cpp-python is not installed ({error}): {HOW}") from None
-        self.module: Any = llama_cpp
-        self.vocabulary = model.spec.vocab_size
+            raise RuntimeError(f"xllamacpp is not installed ({error}): {HOW}") from None
+        params = xllamacpp.CommonParams()
+        params.n_ctx, params.n_parallel, params.n_gpu_layers = context * rows, rows, 0
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.cache_prompt, params.special = False, True
+        params.verbosity = -1
+        self.pool = ThreadPoolExecutor(rows)
         with tempfile.TemporaryDirectory() as folder:
-            path = write_gguf(model, Path(folder) / "model.gguf")
-            self.llm = llama_cpp.Llama(
-                str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, use_mmap=False, verbose=False,
-                type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32,
-            )  # fmt: skip
+            params.model.path = str(write_gguf(model, Path(folder) / "model.gguf"))
+            self.server: Any = xllamacpp.Server(params)
 
     def generate(self, ids: Tensor, new: int) -> Tensor:
-        """Greedy [1, prompt + new]: its own evaluation, the largest logit taken by NumPy."""
-        tokens = ids[0].tolist()
-        self.llm.reset()
-        self.llm.eval(tokens)
-        for _ in range(new):
-            tokens.append(self._best())
-            if len(tokens) < ids.shape[1] + new:
-                self.llm.eval(tokens[-1:])
-        return torch.tensor([tokens])
+        """Greedy [rows, prompt + new]: all rows are asked for at the same time."""
+        return torch.tensor(list(self.pool.map(lambda row: self._row(row, new), ids.tolist())))
 
-    def _best(self) -> int:
-        pointer = self.module.llama_get_logits_ith(self.llm._ctx.ctx, -1)
-        address = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
-        return int(np.ctypeslib.as_array(address, shape=(self.vocabulary,)).argmax())
+    def _row(self, prompt: list[int], new: int) -> list[int]:
+        asked = {"prompt": prompt, "max_tokens": new, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
+        told: dict[str, Any] = self.server.handle_completions(asked)
+        return [*prompt, *(int(number) for number in re.findall(r"<t(\d+)>", told["choices"][0]["text"]))]
