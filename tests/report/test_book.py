@@ -219,7 +219,20 @@ def test_pages_of_another_kind_are_refused_by_name(tmp_path: Path, change: dict[
     ],
 )
 def test_figures_have_the_digits_that_their_interval_warrants(given: dict[str, Any], unit: str, said: str) -> None:
-    assert book._figure(given, unit) == said
+    shown = book._figure(given, unit)
+    assert f"{shown['number']} {shown['word']['en']}".strip() == said
+
+
+def test_chinese_readers_get_units_intervals_and_rules_in_chinese(tmp_path: Path) -> None:
+    """What the Chinese page hides is the English of it; the number stands once for both."""
+    lost = question("undecided", answer=answer("nan", "-inf", "inf", 0), name="lost")
+    found = article(written(tmp_path, [page("C3", questions=[question(), lost])]), "C3")
+    shown = visible(re.sub(r'<(span|p) lang="en">.*?</\1>', "", found, flags=re.S))
+    for said in ("−0.051 [−0.062, −0.040] 比特每字节", "未测量", "95% 区间，配对 t 分布，n = 3。",
+                 "差值的区间在 −0.02 以下则支持，在另一侧则否定。"):  # fmt: skip
+        assert said in shown, said
+    for said in ("bits per byte", "not measured", "interval", "Supported if"):
+        assert said not in shown.partition("所用训练")[0], said  # heads of tables are English
 
 
 def test_columns_share_their_decimals() -> None:
@@ -235,13 +248,13 @@ def test_the_front_shows_the_question_that_says_what_the_verdict_says() -> None:
     first, second = question("undecided", name="a"), question("refuted", name="b", unit="t")
     aside = question("refuted", decides=False, unit="aside")
     shown = book._page(page("C1", "refuted", questions=[aside, first, second]))["deciding"]
-    assert shown["figure"].endswith(" t") and shown["more"] == 1
+    assert shown["figure"]["word"]["en"] == "t" and shown["more"] == 1
 
 
 def test_the_front_shows_what_was_measured() -> None:
     lost = question("undecided", answer=answer("nan", "-inf", "inf", 0))
     shown = book._page(page("C1", "undecided", questions=[lost, question("undecided")]))["deciding"]
-    assert shown["figure"].startswith("−0.051")
+    assert shown["figure"]["number"].startswith("−0.051")
 
 
 def test_few_repeats_are_said_to_decide_nothing(tmp_path: Path) -> None:

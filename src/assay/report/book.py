@@ -12,6 +12,7 @@ from typing import Any
 from assay.errors import UserError
 from assay.report import figure
 from assay.report.charts import Chart
+from assay.report.chinese import MISSING, how_words, rule_words, unit_words
 from assay.report.figure import is_text, number, say
 from assay.report.format import DASH, MINUS, count, duration, memory
 from assay.report.formula import mathml
@@ -162,20 +163,16 @@ def _question(question: Mapping[str, Any]) -> dict[str, Any]:
     n = answer.get("n") if answer else None
     return {
         "asks": _words(question.get("asks", "")),
-        "rule": _sentence(str(question.get("rule_text", ""))),
+        "rule": rule_words(rule, str(question.get("rule_text", ""))),
         "decides": bool(question.get("decides", True)),
         "state": question.get("verdict") if question.get("verdict") in STATES else "not run",
-        "figure": _figure(answer, str(question.get("unit", ""))) if answer else "",
-        "how": _how(answer) if answer else "",
+        "figure": _figure(answer, str(question.get("unit", ""))) if answer else None,
+        "how": how_words(answer) if answer else None,
         "known": answer is not None and not math.isnan(number(answer.get("estimate"))),
         "few": n is not None and n < MINIMUM_REPEATS,
         "strip": picture(strip(rule, answer)),
         "mini": picture(strip(rule, answer, mini=True)),
     }
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _deciding(questions: list[dict[str, Any]], state: str) -> dict[str, Any] | None:
@@ -186,18 +183,18 @@ def _deciding(questions: list[dict[str, Any]], state: str) -> dict[str, Any] | N
     return {**found[0], "more": len(deciding) - 1} if found else None
 
 
-def _figure(answer: Mapping[str, Any], unit: str) -> str:
-    """'−0.013 [−0.025, −0.001] bits per byte': as many decimals as the interval warrants."""
+def _figure(answer: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """'−0.013 [−0.025, −0.001]' and 'bits per byte' in both languages: as many decimals as the interval warrants."""
     estimate, low, high = (number(answer.get(key)) for key in ("estimate", "low", "high"))
     if math.isnan(estimate):
-        return "not measured"
+        return {"number": "", "word": MISSING}
     half = (high - low) / 2
     # A sign stands at the number, a word behind the interval.
     sign = {"x": "×", "×": "×", "%": "%"}.get(unit, "")
-    word = f" {unit}" if unit and not sign else ""
+    word = unit_words("" if sign else unit)
     if not (math.isfinite(half) and half > 0):
         ends = "" if low == high or math.isnan(half) else f" [{say(low)}, {say(high)}]"
-        return f"{_short(estimate)}{sign}{ends}".replace("-", MINUS) + word
+        return {"number": f"{_short(estimate)}{sign}{ends}".replace("-", MINUS), "word": word}
     largest = max(abs(low), abs(high))
     # Two digits of the half width, five of the number at most.
     decimals = min(1 - math.floor(math.log10(half)), 4 - math.floor(math.log10(largest)))
@@ -206,13 +203,7 @@ def _figure(answer: Mapping[str, Any], unit: str) -> str:
     else:
         # Rounded first where digits before the point are not warranted, and no zero has a sign.
         said = [f"{round(v, decimals) + 0.0:,.{max(decimals, 0)}f}" for v in (estimate, low, high)]
-    return f"{said[0]}{sign} [{said[1]}, {said[2]}]".replace("-", MINUS) + word
-
-
-def _how(answer: Mapping[str, Any]) -> str:
-    if answer.get("n") is None:
-        return str(answer.get("method", "exact"))
-    return f"{number(answer.get('confidence')):.0%} interval, {answer.get('method', '')}"
+    return {"number": f"{said[0]}{sign} [{said[1]}, {said[2]}]".replace("-", MINUS), "word": word}
 
 
 def _short(value: float) -> str:
