@@ -65,6 +65,31 @@ def test_a_run_that_assay_trained(tmp_path: Path, text: Path) -> None:
     assert torch.allclose(theirs(ids).logits, ours(ids).logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "bytes"])
+def test_an_exported_run_reads_and_writes_the_same_text(kind: str, tmp_path: Path, text: Path) -> None:
+    import transformers
+
+    spec = ModelSpec.from_dict({"width": 32, "layers": 1, "attention": {"heads": 2}, "name": "small"})
+    tokenizer = {"kind": "bytes"} if kind == "bytes" else {"vocab_size": 320}
+    data = {"source": str(text), "tokenizer": tokenizer}
+    run = assay.train(spec, data, out=tmp_path / "run", steps=8, batch_size=4, length=64, learning_rate=3e-3)
+    assert "with the tokenizer" in say(tmp_path / "run", tmp_path / "hf")
+    prompt = "the model <eos> réads"
+    before, after = assay.load(run.folder.path), assay.load(tmp_path / "hf")
+    ids = before.tokenizer.encode(prompt).tolist()
+    assert after.tokenizer.encode(prompt) == ids
+    want = before.generate(torch.tensor([ids]), max_new_tokens=24, ignore_eos=True)
+    assert torch.equal(after.generate(torch.tensor([ids]), max_new_tokens=24, ignore_eos=True), want)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32)
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")(prompt, return_tensors="pt")
+    assert given["input_ids"].tolist() == [ids]
+    assert torch.allclose(theirs(**given).logits, before(torch.tensor([ids])).logits, atol=1e-4)
+    how = ["--max-new-tokens", "24", "--ignore-eos", "--sample", "--seed", "1"]
+    told = [CliRunner().invoke(app, ["generate", str(tmp_path / name), prompt, *how]) for name in ("run", "hf")]
+    assert told[0].exit_code == 0 and len(told[0].stdout) > 5, told[0].output
+    assert told[0].stdout == told[1].stdout
+
+
 def test_what_stands_in_the_way_is_named_before_anything_is_written(tmp_path: Path) -> None:
     spec = ModelSpec.from_dict({"width": 32, "layers": 2, "attention": {"heads": 2}, "placement": "subln"})
     assay.build(spec).save(tmp_path / "model")
@@ -82,6 +107,8 @@ def test_a_folder_that_holds_something_is_kept(tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"old")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
     (folder / "spec.json").write_text(ModelSpec(width=64).to_json())
+    for name in ("tokenizer.json", "vocab.txt", "assay_tokenizer.json"):
+        (folder / name).write_text("of another model")
     assert "is not empty. Give a new DIR, or --force" in say(source, folder, status=2)
     assert (folder / "pytorch_model.bin").read_bytes() == b"old"
     say(source, folder, "--force")
@@ -104,6 +131,13 @@ def test_a_description_has_nothing_to_export(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "source")
     (source / "model.safetensors").unlink()
     assert "no weights" in say(source, tmp_path / "x", status=2)
+
+
+def test_a_tokenizer_that_assay_does_not_read_goes_along(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "source")
+    (source / "vocab.txt").write_text("[UNK]\nword\n")
+    told = say(source, tmp_path / "hf")
+    assert (tmp_path / "hf" / "vocab.txt").read_text() == "[UNK]\nword\n" and "with the tokenizer" not in told
 
 
 def test_progress_counts_unfinished_files(tmp_path: Path) -> None:

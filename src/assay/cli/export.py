@@ -23,8 +23,7 @@ EXAMPLES = examples(
 )
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
-WRITTEN = (*WEIGHTS, "config.json", "spec.json")
-"""What an export writes, or would be read in place of what it writes."""
+DESCRIPTIONS = ("config.json", "spec.json")
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -57,14 +56,15 @@ def run(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that holds something; weights there are replaced.")
+        bool,
+        typer.Option("--force", help="Write into a folder that holds something; weights and tokenizer are replaced."),
     ] = False,
     hint: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", show_default=False, help="What a published configuration cannot tell."),
     ] = None,
 ) -> None:
-    """Write a model into a folder, in a published format or assay's own.
+    """Write a model with its tokenizer into a folder, in a published format or assay's own.
 
     What stands in the way of a published format is named before any weights are read.
     """
@@ -96,7 +96,9 @@ def run(
     size = int(spec.parameters()) * (4 if kind == "float32" else 2)
     with Writing(console, folder, size):
         model.save(folder, format=str(form))
-    _tell(folder, spec, family, kind)
+        if family is not None and model.tokenizer is None:
+            keep_tokenizer(Path(files.place), folder)
+    _tell(folder, spec, family, kind, model.tokenizer is not None)
 
 
 def refuse(source: str, folder: Path, force: bool) -> None:
@@ -129,10 +131,23 @@ def target(spec: ModelSpec, files: Summary) -> Family:
 
 
 def clear(folder: Path) -> None:
-    """Remove weights and descriptions that would be read in place of the new ones; nothing else is touched."""
-    for pattern in WRITTEN:
+    """Remove weights, descriptions and tokenizers that would be read in place of the new; nothing else is touched."""
+    from assay.data.tokenizer import FILE
+    from assay.published.token_files import KEPT
+
+    for pattern in (*WEIGHTS, *DESCRIPTIONS, *KEPT, FILE):
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def keep_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the files of a tokenizer that assay cannot read (a WordPiece vocabulary), where the source is a folder."""
+    from assay.published.token_files import keep
+    from assay.runs.files import disk_guard
+
+    if source.is_dir():
+        with disk_guard(folder, 0):
+            keep(source, folder)
 
 
 class Writing:
@@ -185,8 +200,8 @@ def written(folder: Path) -> int:
     return total
 
 
-def _tell(folder: Path, spec: ModelSpec, family: Family | None, kind: str) -> None:
-    count = f"{int(spec.parameters()):,} parameters in {kind}"
+def _tell(folder: Path, spec: ModelSpec, family: Family | None, kind: str, tokenizer: bool) -> None:
+    count = f"{int(spec.parameters()):,} parameters in {kind}{', with the tokenizer' if tokenizer else ''}"
     if family is None:
         print(f"{folder}: {count}, in assay's own format. Load it with assay.load({str(folder)!r}).")
     elif family.transformers:

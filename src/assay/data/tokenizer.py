@@ -24,7 +24,9 @@ from assay.objectives.base import Ints, Vocabulary
 from assay.spec.data import BYTES, TokenizerKind, TokenizerSpec
 from assay.spec.plain import parse_json
 
-__all__ = ["FILE", "BPETokenizer", "ByteTokenizer", "Tokenizer", "load_tokenizer", "train_tokenizer"]
+__all__ = [
+    "FILE", "BPETokenizer", "ByteTokenizer", "Tokenizer", "byte_alphabet", "load_tokenizer", "train_tokenizer",
+]  # fmt: skip
 
 FILE = "assay_tokenizer.json"
 """Name of the file that `save` writes."""
@@ -117,10 +119,11 @@ class _ByteLevel:
         return hashlib.sha256(self._content()).hexdigest()[:16]
 
     def _content(self) -> bytes:
-        fields = {"format": _FORMAT, "spec": self.spec.model_dump(mode="json"), "bpe": self._model()}
+        fields = {"format": _FORMAT, "spec": self.spec.model_dump(mode="json"), "bpe": self.bpe()}
         return json.dumps(fields, ensure_ascii=False, sort_keys=True).encode()
 
-    def _model(self) -> dict[str, Any] | None:
+    def bpe(self) -> dict[str, Any] | None:
+        """The model that cuts text as `tokenizers` writes it, without the reserved ids; None for plain bytes."""
         return None
 
 
@@ -151,7 +154,7 @@ class BPETokenizer(_ByteLevel):
         self._backend = Backend.from_str(json.dumps(model))
         by_id = sorted(model["model"]["vocab"].items(), key=lambda item: item[1])
         assert [index for _, index in by_id] == list(range(len(by_id))), "ids of a BPE model have gaps"
-        byte_of = _byte_alphabet()
+        byte_of = byte_alphabet()
         super().__init__(spec, [bytes(byte_of[char] for char in token) for token, _ in by_id])
         assert FIRST + len(self.pieces) + spec.sentinels <= spec.vocab_size
 
@@ -166,7 +169,8 @@ class BPETokenizer(_ByteLevel):
         found = batch(list(texts), add_special_tokens=False)
         return [_shifted(encoding) for encoding in found]
 
-    def _model(self) -> dict[str, Any]:
+    def bpe(self) -> dict[str, Any]:
+        """See `_ByteLevel.bpe`."""
         return self._json
 
 
@@ -218,7 +222,7 @@ def _train(documents: Sequence[str], size: int) -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[],
-        initial_alphabet=sorted(_byte_alphabet()),
+        initial_alphabet=sorted(byte_alphabet()),
         show_progress=False,
     )
     backend.train_from_iterator(documents, trainer)
@@ -229,7 +233,7 @@ def _shifted(encoding: Any) -> Ints:
     return np.asarray(encoding.ids, dtype=np.int32) + np.int32(FIRST)
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's printable character for each byte, the other way round (Radford et al. 2019, `encoder.py`)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = {chr(byte): byte for byte in printable}

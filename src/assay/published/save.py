@@ -14,6 +14,7 @@ from assay.generation.saving import exporters
 from assay.published.base import Family, Fields, assignments
 from assay.published.compare import written
 from assay.published.registry import families
+from assay.published.trained import OWN, published_form
 from assay.published.writing import replace, write_weights
 from assay.runs.files import disk_guard
 from assay.spec.model import ModelSpec
@@ -22,7 +23,9 @@ __all__ = ["choose", "export", "published_tensors", "register"]
 
 
 def export(model: Model, folder: Path, family: Family | None = None) -> None:
-    """config.json and safetensors of the family that says what the model is.
+    """config.json, safetensors and the tokenizer's files, in the form of the family that says what the model is.
+
+    A tokenizer that assay trained is written as tokenizer.json; one that came with a checkpoint keeps its own files.
 
     Args:
         model: any whose description a published family can express.
@@ -30,9 +33,11 @@ def export(model: Model, folder: Path, family: Family | None = None) -> None:
         family: which; None: the one it was loaded from, else the first that transformers can load.
 
     Raises:
-        UserError: no family can express it; the fields in the way are named.
+        UserError: no family can express it (the fields in the way are named), or the tokenizer is another model's.
     """
     chosen, config = choose(model.spec, family or _origin(model))
+    own = model.tokenizer
+    tokenizer = published_form(own, model.spec) if isinstance(own, OWN) else own
     tensors = published_tensors(chosen, model)
     dtype = str(model.transformer.embedding.weight.dtype).removeprefix("torch.")
     config = {**config, "torch_dtype": dtype}
@@ -40,9 +45,10 @@ def export(model: Model, folder: Path, family: Family | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(folder, tensors)
         replace(folder / chosen.files[0], json.dumps(config, indent=2) + "\n")
-    save = getattr(model.tokenizer, "save_pretrained", None)
-    if save is not None:
-        save(str(folder))
+        # transformers' own tokenizers have the one name, and what training holds (`training.borrowed`) the other.
+        save = getattr(tokenizer, "save_pretrained", None) or getattr(tokenizer, "save", None)
+        if save is not None:
+            save(str(folder))
 
 
 def choose(spec: ModelSpec, family: Family | None = None) -> tuple[Family, Fields]:

@@ -15,22 +15,26 @@ from assay.data.rust import guarded
 from assay.errors import UserError
 from assay.published.files import AGAIN
 from assay.published.ranked import CHATGLM4, LLAMA3, is_ranked, ranked_tokenizer
+from assay.published.token_files import FAST, PIECES, SETTINGS, SPECIALS, TEMPLATE, first_line, keep, said, settings
 from assay.published.writing import replace
 from assay.spec.model import ModelSpec
-from assay.spec.plain import parse_json
 
 __all__ = ["PublishedTokenizer", "fits", "folder_tokenizer"]
 
-SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token", "sep_token", "cls_token")
-PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
-"""Names that SentencePiece models have in published folders."""
-SETTINGS = "tokenizer_config.json"
 MOST_SENTINELS = 10_000
 """T5 has 100."""
 
 
 class Engine(Protocol):
     """What turns text into ids: a tokenizers or a SentencePiece model."""
+
+    kind: str
+    """The class that transformers opens it with."""
+
+    @property
+    def stored(self) -> str:
+        """Name of the file that holds it in a published folder."""
+        ...
 
     def encode(self, text: str, special: bool) -> list[int]:
         """Ids; with `special`, what the model wants around a text."""
@@ -53,8 +57,8 @@ class Engine(Protocol):
         """The id of that name."""
         ...
 
-    def write(self, folder: Path) -> str:
-        """Save into a folder; returns the class that transformers opens it with."""
+    def write(self, folder: Path) -> None:
+        """Save into a folder."""
         ...
 
 
@@ -70,6 +74,8 @@ class PublishedTokenizer:
     chat_template: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What else its tokenizer_config.json says; exports keep it."""
+    origin: Path | None = None
+    """The published folder that it was read from; exports copy its files as long as they are there."""
 
     def __getattr__(self, name: str) -> Any:
         """`bos_token` and its like; None where there is none."""
@@ -99,17 +105,29 @@ class PublishedTokenizer:
         return self.engine.decode([int(token) for token in ids], specials)
 
     def save(self, folder: str | Path) -> None:
-        """Its files, in the published form."""
+        """Its files, in the published form: those that it was read from where there are any, and what they lack."""
         path = Path(folder)
-        kind = self.engine.write(path)
-        fields = {"tokenizer_class": kind, **self.settings, **self.specials}
+        kept = keep(self.origin, path) if self.origin is not None else set()
+        if self.engine.stored not in kept:
+            self.engine.write(path)
+        if SETTINGS in kept and self._as_it_came():
+            return
+        fields = {"tokenizer_class": self.engine.kind, **self.settings, **self.specials}
         if self.chat_template:
             fields["chat_template"] = self.chat_template
-        replace(path / "tokenizer_config.json", json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+        replace(path / SETTINGS, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+        (path / TEMPLATE).unlink(missing_ok=True)  # it would be read before what is said now
 
     def save_pretrained(self, folder: str | Path) -> None:
         """The same, under transformers' name."""
         self.save(folder)
+
+    def _as_it_came(self) -> bool:
+        """Whether its settings say what they said when they were read, and which class opens it."""
+        assert self.origin is not None
+        found = settings(self.origin)
+        now = dict(self.specials), self.chat_template, dict(self.settings)
+        return "tokenizer_class" in found and said(self.origin, found) == now
 
 
 @dataclass
@@ -120,6 +138,7 @@ class Fast:
 
     file: str = "the tokenizer"
     """Its file, for messages: some damage shows only when it is used."""
+    kind: str = "PreTrainedTokenizerFast"
 
     def encode(self, text: str, special: bool) -> list[int]:
         """Ids.
@@ -153,10 +172,14 @@ class Fast:
         found = self.inner.token_to_id(name)
         return None if found is None else int(found)
 
-    def write(self, folder: Path) -> str:
+    @property
+    def stored(self) -> str:
+        """tokenizer.json, whatever it was made from."""
+        return FAST
+
+    def write(self, folder: Path) -> None:
         """tokenizer.json."""
-        self.inner.save(str(folder / "tokenizer.json"))
-        return "PreTrainedTokenizerFast"
+        self.inner.save(str(folder / FAST))
 
 
 @dataclass
@@ -212,10 +235,14 @@ class Pieces:
         found = self.inner.piece_to_id(name)
         return None if found == self.inner.unk_id() else self._up(int(found))
 
-    def write(self, folder: Path) -> str:
+    @property
+    def stored(self) -> str:
+        """The model's own file."""
+        return self.file
+
+    def write(self, folder: Path) -> None:
         """The model, as it came."""
         (folder / self.file).write_bytes(self.raw)
-        return self.kind
 
     def _up(self, own: int) -> int:
         return FAIRSEQ_UNKNOWN if self.shift and own == self.inner.unk_id() else own + self.shift
@@ -244,8 +271,8 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
     Raises:
         UserError: a damaged file, one that does not fit the model's vocabulary, or a missing package.
     """
-    settings = _settings(folder)
-    fast = folder / "tokenizer.json"
+    given = settings(folder)
+    fast = folder / FAST
     if fast.is_file():
         from tokenizers import Tokenizer
 
@@ -254,6 +281,8 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
             # A file may ask for padding or cutting, as it was last used in training: a text stays as long as it is.
             inner.no_padding()
             inner.no_truncation()
+            # What transformers does too: a special token's name in a text is text.
+            inner.encode_special_tokens = given.get("split_special_tokens") is True
         engine: Engine = Fast(inner, str(fast))
         path = fast
     else:
@@ -261,11 +290,8 @@ def folder_tokenizer(folder: Path, spec: ModelSpec, model_type: str = "") -> Pub
         if found is None:
             return None
         read = _ranked if is_ranked(found) else _pieces
-        engine, path = read(found, settings, model_type), found
-    said = {name: text for name in SPECIALS if (text := _text(settings.get(name))) is not None}
-    rest = {n: v for n, v in settings.items() if n not in SPECIALS and n != "chat_template"}
-    template = _template(folder, settings)
-    return fits(PublishedTokenizer(engine, str(path), said, template, rest), spec)
+        engine, path = read(found, given, model_type), found
+    return fits(PublishedTokenizer(engine, str(path), *said(folder, given), origin=folder), spec)
 
 
 def fits(tokenizer: PublishedTokenizer, spec: ModelSpec) -> PublishedTokenizer:
@@ -305,7 +331,7 @@ def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
         inner.LoadFromSerializedProto(raw)
         known = {inner.id_to_piece(i) for i in range(inner.get_piece_size())}
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a SentencePiece model ({_first_line(error)}).", AGAIN) from None
+        raise UserError(f"{path}: cannot be read as a SentencePiece model ({first_line(error)}).", AGAIN) from None
     size, begin, end = inner.get_piece_size(), inner.bos_id(), inner.eos_id()
     extra = {text: int(token) for token, text in _added(settings).items()}
     if model_type == "chatglm":
@@ -334,43 +360,8 @@ def _pieces(path: Path, settings: Mapping[str, Any], model_type: str) -> Engine:
 
 
 def _added(settings: Mapping[str, Any]) -> dict[int, str]:
-    said = settings.get("added_tokens_decoder") or {}
+    found = settings.get("added_tokens_decoder") or {}
     try:
-        return {int(token): str(entry["content"]) for token, entry in said.items() if int(token) >= 0}
+        return {int(token): str(entry["content"]) for token, entry in found.items() if int(token) >= 0}
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / SETTINGS
-    if not path.is_file():
-        return {}
-    try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({_first_line(error)}).", AGAIN) from None
-    return found if isinstance(found, dict) else {}
-
-
-def _template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    beside = folder / "chat_template.jinja"
-    if beside.is_file():
-        try:
-            return beside.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{beside}: cannot be read as text ({_first_line(error)}).", AGAIN) from None
-    said = settings.get("chat_template")
-    if isinstance(said, list):  # several, by name
-        said = next((e.get("template") for e in said if isinstance(e, dict) and e.get("name") == "default"), None)
-    return said if isinstance(said, str) else None
-
-
-def _text(value: Any) -> str | None:
-    """A special token's text; files give it plain or as an object with `content`."""
-    value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

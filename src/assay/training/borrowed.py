@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.data.tokenizer import _byte_alphabet
+from assay.data.tokenizer import byte_alphabet
 from assay.errors import UserError
 from assay.objectives.base import Ints, Vocabulary
 from assay.published.tokens import Fast, PublishedTokenizer
@@ -95,7 +95,7 @@ class BorrowedTokenizer:
 
     @cached_property
     def _lengths(self) -> Ints:
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         table: Any = np.zeros(self.spec.vocab_size, dtype=np.int64)
         added = set(self.backend.get_added_tokens_decoder())
         for token, index in self.backend.get_vocab(with_added_tokens=True).items():
