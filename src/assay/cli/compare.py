@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.main import examples
-from assay.cli.where import On, Retries
+from assay.cli.where import On, Retries, Together
 from assay.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run(
     ] = None,
     on: On = None,
     retries: Retries = 2,
+    together: Together = "auto",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", show_default=False, help="Folder of report and runs. Default: compare-HASH."),
@@ -116,8 +117,9 @@ def run(
 
     with LiveProgress() as view:
         done = compare(
-            wanted, out=folder, resume=resume, workers=workers, on=on, retries=retries, progress=forward(view)
-        )
+            wanted, out=folder, resume=resume, workers=workers, on=on, retries=retries, together=together,
+            progress=forward(view, together),
+        )  # fmt: skip
     show_results(folder, done.report)
     if done.failures:
         raise typer.Exit(1)
@@ -168,12 +170,16 @@ def refuse_another(folder: Path, wanted: StudySpec) -> None:
         )
 
 
-def forward(view: LiveProgress) -> Callable[[dict[str, Any]], None]:
-    """What runs report, as the live view takes it."""
+def forward(view: LiveProgress, together: str = "never") -> Callable[[dict[str, Any]], None]:
+    """What runs report, as the live view takes it; where `together` is always, why some are not is said."""
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "study":
             view.total = len(event["runs"])
+            for reason, number in event["apart"].items() if together == "always" else ():
+                view.console.print(
+                    f"{number} run{'s' * (number != 1)} not trained together: {reason}.", highlight=False
+                )
             return
         result = event.get("result") or {}
         bits = event.get("bits_per_byte", result.get("bits_per_byte"))

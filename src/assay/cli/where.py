@@ -1,4 +1,4 @@
-"""The options of every command that runs many runs: where they run, and how often one is tried again."""
+"""The options of every command that runs many runs: where they run, with whom, and how often one is tried again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["On", "Retries", "retried"]
+__all__ = ["On", "Retries", "Together", "retried"]
 
 On = Annotated[
     str | None,
@@ -21,6 +21,15 @@ On = Annotated[
 Retries = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Times that a run whose worker died is tried again, from its checkpoint."),
+]
+Together = Annotated[
+    str,
+    typer.Option(
+        "--together",
+        metavar="auto|never|always",
+        help="Train runs of one model that differ in seed or rates as one batched model: where it was measured to be "
+        "faster, never, or wherever it can be done. Losses are the same up to rounding.",
+    ),
 ]
 
 

@@ -163,12 +163,19 @@ def cross_entropy_sum(
 
 def loss_sum(model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap: Tap | None = None) -> LossSum:
     """The batch's loss as a sum over its targets; logits are made at targets only."""
-    hidden = model.head.features(hidden_at_targets(model, batch, tap))
-    total = cross_entropy_sum(
-        hidden, model.head.matrix(model.embedding.weight), batch.targets, batch.weights,
+    total = head_loss(model, hidden_at_targets(model, batch, tap), batch.targets, batch.weights, z_loss)
+    return LossSum(total, float(batch.weights.sum()), len(batch.targets))
+
+
+def head_loss(
+    model: Transformer, hidden: Float[Tensor, "n width"], targets: Int[Tensor, " n"], weights: Float[Tensor, " n"],
+    z_loss: float,
+) -> Float[Tensor, ""]:  # fmt: skip
+    """`loss_sum`'s total, from what the stacks give at the targets."""
+    return cross_entropy_sum(
+        model.head.features(hidden), model.head.matrix(model.embedding.weight), targets, weights,
         bias=model.head.bias, cap=model.head.say.softcap, z_loss=z_loss, chunk=model.head.chunk or chunk_loss,
     )  # fmt: skip
-    return LossSum(total, float(batch.weights.sum()), len(batch.targets))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import RunSpec, StudySpec, Value
+from assay.studies.crews import chosen
 from assay.studies.places import open_place
 from assay.studies.runner import RETRIES, Outcome, Progress, in_turns, run_all
 
@@ -201,6 +202,7 @@ def compare(
     workers: int | None = None,
     on: str | None = None,
     retries: int = RETRIES,
+    together: str = "auto",
     progress: Progress | None = None,
     command: str | None = None,
     **train: Any,
@@ -219,6 +221,8 @@ def compare(
         workers: parallel workers; None: as many as cores.
         on: where they run; None: this machine; "ray", "ray://HOST:PORT": see `studies.places.open_place`.
         retries: times that a run whose worker died is tried again.
+        together: "auto", "never" or "always": whether runs of one model that differ in seed or rates are trained as
+            one batched model; see `studies.crews`.
         progress: called with events; see `studies.runner.Progress`.
         command: recorded as what does this again; None: this process's own.
 
@@ -233,7 +237,7 @@ def compare(
     from assay.report.rows import write_results
     from assay.runs import command_line
 
-    folder = StudyFolder(out)
+    folder, when = StudyFolder(out), chosen(together)
     if resume and study is None:
         if not (folder.path / "study.toml").is_file():
             raise UserError(
@@ -247,8 +251,9 @@ def compare(
         prepare(runs, folder)
         folder.write_study(spec.to_toml())
         outcomes = run_all(
-            runs, folder, workers=workers, retries=retries, place=place, progress=progress, command=command
-        )
+            runs, folder, workers=workers, retries=retries, place=place, together=when, progress=progress,
+            command=command,
+        )  # fmt: skip
     write_results(folder.path)
     write_report(folder.path)
     return Study(folder, outcomes)

@@ -1,4 +1,4 @@
-"""Running many runs: parallel single-thread workers, one run each, watched through their metrics.
+"""Running many runs: parallel single-thread workers, a run or a crew of runs each, watched through their metrics.
 
 A worker that dies takes nobody with it, and another goes on from its run's last checkpoint. Ctrl-C asks all workers for
 a checkpoint; finished runs stay usable. Where the workers are (`places`) makes no difference here.
@@ -9,23 +9,26 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assay.runs import RunFolder, StudyFolder, write_json
 from assay.spec.study import RunSpec
+from assay.studies.crews import Crews, crews
 from assay.studies.places import Here, Place, Task, Worker, default_workers
 from assay.studies.protocol import LOST, REQUEST, STOPPED
 from assay.studies.tail import Tail
+from assay.training.together.eligible import When
 
 __all__ = ["RETRIES", "Job", "Outcome", "Progress", "default_workers", "in_turns", "run_all", "run_jobs", "struck_down"]
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with events: dicts with "event" and, but for "study", "run" (hash), "name", "labels", "seed".
 
-    study       runs: [{run, name, labels, seed, status}], workers
+    study       runs: [{run, name, labels, seed, status}], workers, together ([hashes of runs] of every crew), apart
+                (reason: number of runs)
     reused      result                              done before, or by another study
     started     resumed (bool), pid (None where it is not known yet, on a cluster)
     progress    step, total, progress (0 to 1), loss, tokens_per_second, seconds, eta (seconds left of this run)
@@ -82,6 +85,8 @@ class _Worker:
     job: Job
     outcome: Outcome
     process: Worker
+    """A crew's runs share one."""
+    log: Path
     tail: Tail
     compiling: bool
     """No step has been seen yet: it may be compiling."""
@@ -103,6 +108,7 @@ def run_all(
     workers: int | None = None,
     retries: int = RETRIES,
     place: Place | None = None,
+    together: When = When.never,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
@@ -118,6 +124,7 @@ def run_all(
         workers: runs at a time; None: as many as the place has room for.
         retries: times that a run is tried again.
         place: where workers run; None: this machine.
+        together: whether runs of one model share a worker that trains them as one batched model; see `crews`.
         progress: called with events.
         command: recorded as what does this again.
 
@@ -128,7 +135,8 @@ def run_all(
     jobs = [Job(run, study.run(run.hash), reads=_begun_from(run)) for run in runs]
     again = f"Go on with: assay compare --out {study.path} --resume{place.option if place else ''}"
     return run_jobs(
-        jobs, again=again, workers=workers, retries=retries, place=place, progress=progress, command=command
+        jobs, again=again, workers=workers, retries=retries, place=place, together=together, progress=progress,
+        command=command,
     )  # fmt: skip
 
 
@@ -139,15 +147,14 @@ def run_jobs(
     workers: int | None = None,
     retries: int = RETRIES,
     place: Place | None = None,
+    together: When = When.never,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
     """`run_all` for workers of any kind; `again`: how to go on, for the message at Ctrl-C."""
     tell = progress or (lambda event: None)
-    if place is not None:
-        return _Runner(jobs, place, workers or place.slots, retries, tell, command, again).go()
-    with Here([job.module for job in jobs[:1]]) as here:
-        return _Runner(jobs, here, workers or here.slots, retries, tell, command, again).go()
+    with Here([job.module for job in jobs[:1]]) if place is None else nullcontext(place) as there:
+        return _Runner(jobs, there, workers or there.slots, retries, together, tell, command, again).go()
 
 
 class _Runner:
@@ -157,6 +164,7 @@ class _Runner:
         place: Place,
         workers: int,
         retries: int,
+        together: When,
         progress: Progress,
         command: str | None,
         again: str,
@@ -165,12 +173,16 @@ class _Runner:
         self.report, self.command, self.again = progress, command, again
         self.outcomes = [Outcome(job.run, job.folder) for job in jobs]
         self.busy: list[_Worker] = []
+        self.together, self.crews = together, Crews()
 
     def go(self) -> list[Outcome]:
         for job, outcome in zip(self.jobs, self.outcomes, strict=True):
             self._known(job, outcome)
+        waiting = [outcome.run for outcome in self.outcomes if outcome.status == "waiting"]
+        self.crews = crews(waiting, self.workers, self.together)
         told = [{**_who(o), "status": o.status} for o in self.outcomes]
-        self.report({"event": "study", "runs": told, "workers": self.workers})
+        parts = {"together": sorted(set(self.crews.of.values())), "apart": self.crews.apart}
+        self.report({"event": "study", "runs": told, "workers": self.workers, **parts})
         for outcome in self.outcomes:
             if outcome.status == "reused":
                 self._tell(outcome, "reused", result=outcome.folder.result)
@@ -178,8 +190,8 @@ class _Runner:
                 self._tell(outcome, "failed", reason=outcome.reason, log="")
         try:
             while self.busy or any(o.status == "waiting" for o in self.outcomes):
-                while len(self.busy) < self.workers and (following := self._next()):
-                    self._start(*following)
+                while len({id(one.process) for one in self.busy}) < self.workers and (following := self._next()):
+                    self._start(following)
                 time.sleep(POLL)
                 self._look()
         except BaseException as error:
@@ -196,30 +208,37 @@ class _Runner:
         elif (failure := outcome.folder.failure) and failure.startswith("diverged"):
             outcome.status, outcome.reason = "failed", failure
 
-    def _next(self) -> tuple[Job, Outcome] | None:
-        """The next run to start, or None where none should start now.
+    def _next(self) -> list[tuple[Job, Outcome]]:
+        """The next run to start, with its crew, or none where none should start now.
 
         Two workers that compile the same blocks would do the same work twice; the second waits until the first
-        has filled the compiler's cache, and another model goes first.
+        has filled the compiler's cache, and another model goes first. What died with its crew is tried again alone:
+        memory may have been short.
         """
         compiling = {w.outcome.run.model.hash for w in self.busy if w.compiling}
-        waiting = (pair for pair in zip(self.jobs, self.outcomes, strict=True) if pair[1].status == "waiting")
-        return next((p for p in waiting if not (_compiles(p[0].run) and p[0].run.model.hash in compiling)), None)
+        waiting = [pair for pair in zip(self.jobs, self.outcomes, strict=True) if pair[1].status == "waiting"]
+        first = next((p for p in waiting if not (_compiles(p[0].run) and p[0].run.model.hash in compiling)), None)
+        if first is None or first[1].attempts:
+            return [first] if first else []
+        crew = self.crews.of.get(first[0].run.hash, ())
+        return [first, *(p for p in waiting if p is not first and p[0].run.hash in crew and not p[1].attempts)]
 
-    def _start(self, job: Job, outcome: Outcome) -> None:
-        folder = job.folder
-        resumed = bool(folder.checkpoint_steps())
-        with suppress(FileNotFoundError):
-            (folder.path / "FAILED").unlink()
-        run = job.run.model_dump(mode="json")
-        write_json(folder.path / REQUEST, {**job.request, "run": run, "command": self.command})
-        path = folder.path.absolute()
-        asked = Task(job.module, (str(path),), path / "worker.log", (path,), job.reads, (job.run.data,))
-        process = self.place.start(asked)
-        outcome.status = "running"
-        tail = Tail(folder.path / "metrics.jsonl")
-        self.busy.append(_Worker(job, outcome, process, tail, compiling=_compiles(job.run)))
-        self._tell(outcome, "started", resumed=resumed, pid=process.pid)
+    def _start(self, crew: list[tuple[Job, Outcome]]) -> None:
+        resumed = [bool(job.folder.checkpoint_steps()) for job, _ in crew]
+        for job, _ in crew:
+            with suppress(FileNotFoundError):
+                (job.folder.path / "FAILED").unlink()
+            run = job.run.model_dump(mode="json")
+            write_json(job.folder.path / REQUEST, {**job.request, "run": run, "command": self.command})
+        paths = tuple(job.folder.path.absolute() for job, _ in crew)
+        first, log = crew[0][0], paths[0] / "worker.log"
+        reads = tuple(dict.fromkeys(path for job, _ in crew for path in job.reads))
+        process = self.place.start(Task(first.module, tuple(map(str, paths)), log, paths, reads, (first.run.data,)))
+        for (job, outcome), again in zip(crew, resumed, strict=True):
+            outcome.status = "running"
+            tail = Tail(job.folder.path / "metrics.jsonl")
+            self.busy.append(_Worker(job, outcome, process, log, tail, compiling=_compiles(job.run)))
+            self._tell(outcome, "started", resumed=again, pid=process.pid)
 
     def _look(self) -> None:
         """Pass on what the workers wrote, and see who has ended."""
@@ -259,7 +278,7 @@ class _Runner:
 
     def _ended(self, one: _Worker, status: int, *, asked: bool = False) -> None:
         outcome, folder = one.outcome, one.job.folder
-        log = _last_lines(folder.path / "worker.log")
+        log = _last_lines(one.log)
         steps = folder.checkpoint_steps()
         step = steps[-1] if steps else 0
         if one.job.finished(folder):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -41,17 +41,32 @@ from assay.training.setup import (
 )
 from assay.training.signals import Interrupt
 from assay.training.start import check_tokens, fill_weights, text_of
-from assay.training.step import StepResult, precision, seed_dropout, take_step
+from assay.training.step import StepResult, apply_step, precision, seed_dropout, take_step
 from assay.training.text import Text, resolve
 
 if TYPE_CHECKING:
     from assay.training.parallel.checkpoint import TeamKeeper
     from assay.training.parallel.team import Team
 
-__all__ = ["Diverged", "Training", "train_run"]
+__all__ = ["Asked", "Diverged", "Training", "Work", "train_run"]
 
 Progress = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
+
+
+class Asked(NamedTuple):
+    """A step that a run wants done next."""
+
+    batch: Batch
+    """This rank's rows."""
+    weight: float
+    """Of the targets of the whole step."""
+    rate: float
+    """Learning rate."""
+
+
+Work = Generator[Asked, tuple[StepResult, float], dict[str, Any]]
+"""A run in steps: it asks for each, is sent what the step showed and the seconds that it took, and returns its end."""
 
 
 class Diverged(Exception):
@@ -150,7 +165,7 @@ class Training:
         self.policy = Policy(run.train.on_bad_loss, self.at.recent)
         self.world.lead(lambda: folder.truncate_metrics(self.at.step if state else -1))
         for event in events:
-            self._event(event)
+            self.event(event)
         self.heldout = [row for row in folder.metrics() if row.get("kind") == "eval"]
         self._make_ready()
 
@@ -188,6 +203,41 @@ class Training:
 
     def go(self, stop: Stop) -> dict[str, Any]:
         """Train to the end, or until `stop`."""
+        work = self.work(stop)
+        try:
+            asked = next(work)
+            while True:
+                began = time.perf_counter()
+                asked = work.send((self.take(asked), time.perf_counter() - began))
+        except StopIteration as end:
+            ended: dict[str, Any] = end.value
+            return ended
+
+    def take(self, asked: Asked) -> StepResult:
+        """Do a step that `work` asks for."""
+        train = self.run.train
+        seed_dropout(self.run.seed, self.at.step, self.world.rank)
+        how: dict[str, Any] = {
+            "weight": asked.weight,
+            "parts": train.accumulation,
+            "z_loss": train.z_loss,
+            "dtype": self.dtype,
+        }
+        return take_step(self.model, self.optimizer, asked.batch, **how, **self._rules(asked))
+
+    def apply(self, asked: Asked, loss: float) -> StepResult:
+        """Do it where the gradients of its `loss` are there already."""
+        return apply_step(self.model, self.optimizer, loss, **self._rules(asked))
+
+    def _rules(self, asked: Asked) -> dict[str, Any]:
+        say = self.run.train.optimizer
+        return {
+            "learning_rate": asked.rate, "most": say.clip, "equal_layers": say.equal_layers,
+            "allowed": self.policy.allows, "team": self.team,
+        }  # fmt: skip
+
+    def work(self, stop: Stop) -> Work:
+        """All of `go` but the steps themselves, which whoever drives it does: alone, or several runs' at once."""
         train, done = self.run.train, 0.0
         if self.at.step == 0:
             self._evaluate()
@@ -195,7 +245,7 @@ class Training:
             done = self.at.progress
         while done < 1:
             try:
-                before, done = done, self._step()
+                before, done = done, (yield from self._step())
             except Diverged as error:
                 return self._diverged(str(error))
             last = done >= 1
@@ -209,7 +259,7 @@ class Training:
                 self.keeper.save(self.at.step, self.at.plain())
             if stopping:
                 self.keeper.wait()
-                self._event({"event": "stopped"})
+                self.event({"event": "stopped"})
                 return {"status": "stopped", "step": self.at.step}
         self.keeper.wait()
         return {**self.world.lead(self._finish), "status": "done"}
@@ -227,7 +277,7 @@ class Training:
         train = self.run.train
         return 1 / train.steps if train.steps else count.flops / (train.budget or math.inf)
 
-    def _step(self) -> float:
+    def _step(self) -> Generator[Asked, tuple[StepResult, float], float]:
         """One step with its row of metrics.
 
         Returns:
@@ -244,22 +294,9 @@ class Training:
         at.epoch, at.place = batch.epoch, batch.step + 1
         at.progress = at.step / train.steps if train.steps else at.flops / (train.budget or math.inf)
         rate = train.optimizer.learning_rate * factor(train.schedule, at.progress, self.warmup, self._since_warmup())
-        seed_dropout(self.run.seed, at.step, self.world.rank)
-        found = take_step(
-            self.model,
-            self.optimizer,
-            batch,
-            weight=count.weight,
-            parts=train.accumulation,
-            learning_rate=rate,
-            most=train.optimizer.clip,
-            z_loss=train.z_loss,
-            dtype=self.dtype,
-            equal_layers=train.optimizer.equal_layers,
-            allowed=self.policy.allows,
-            team=self.team,
-        )
-        took = time.perf_counter() - began
+        prepared = time.perf_counter() - began
+        found, spent = yield Asked(batch, count.weight, rate)
+        took = prepared + spent
         at.seconds += took
         if reason := self.policy.reason(found.loss, found.grad_norm):
             self._bad(batch, found, reason)
@@ -304,7 +341,7 @@ class Training:
             raise Diverged(f"diverged at step {at.step}: {reason}{before}")
         at.skipped += 1
         kept = {"batch": bad_batch_file(at.step), "skipped": at.skipped, "most": policy.most}
-        self._event({"event": "skipped", **told, **kept})
+        self.event({"event": "skipped", **told, **kept})
 
     def _evaluate(self) -> Continuation | Masked:
         began = time.perf_counter()
@@ -335,16 +372,17 @@ class Training:
             total=self.total, dtype=self.dtype, device=self.device, team=self.team,
         )  # fmt: skip
         if failed:
-            self._event({"event": "eager", "reason": self.at.compiled})
+            self.event({"event": "eager", "reason": self.at.compiled})
         self.at.setup_seconds += time.perf_counter() - began
 
     def _diverged(self, reason: str) -> dict[str, Any]:
-        self._event({"event": "diverged", "reason": reason})
+        self.event({"event": "diverged", "reason": reason})
         self.keeper.wait()
         self.world.lead(lambda: self.folder.mark_failed(reason))
         return {"status": "diverged", "failed": reason, "steps": self.at.step}
 
-    def _event(self, fields: dict[str, Any]) -> None:
+    def event(self, fields: dict[str, Any]) -> None:
+        """Add a row of metrics that tells of something that happened."""
         self._row({"kind": "event", "step": self.at.step, **fields})
 
     def _row(self, row: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from assay.training.rescale import equalise_layers
 if TYPE_CHECKING:
     from assay.training.parallel.team import Team
 
-__all__ = ["StepResult", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
+__all__ = ["StepResult", "apply_step", "gradients", "micro_batches", "precision", "seed_dropout", "take_step"]
 
 
 class StepResult(NamedTuple):
@@ -149,6 +149,24 @@ def take_step(
     """
     optimizer.zero_grad(set_to_none=True)
     loss = gradients(model, batch, weight=weight, parts=parts, z_loss=z_loss, dtype=dtype, team=team)
+    return apply_step(
+        model, optimizer, loss, learning_rate=learning_rate, most=most, equal_layers=equal_layers, allowed=allowed,
+        team=team,
+    )  # fmt: skip
+
+
+def apply_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    loss: float,
+    *,
+    learning_rate: float,
+    most: float,
+    equal_layers: bool = False,
+    allowed: Callable[[float, float], bool] | None = None,
+    team: Team | None = None,
+) -> StepResult:
+    """The second half of `take_step`: what follows once the gradients of a `loss` are there."""
     if equal_layers:
         equalise_layers(model)
     if not math.isfinite(loss):
