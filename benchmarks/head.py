@@ -24,18 +24,34 @@ from torch import Tensor
 from assay.nn.kernels.native import keep_memory
 from assay.nn.loss import chunk_loss, cross_entropy_sum
 from assay.training.memory import peak_bytes
-from benchmarks import measure
-from benchmarks.result import GPU, Check, Result
+from benchmarks import gpu, measure
+from benchmarks.result import Check, Result
 from benchmarks.rows import cannot, of_summary
 
+ON_GPU = "head and loss on the GPU"
+"""Where peers are that need one."""
 
-def contenders(tokens: int, vocabulary: int, width: int) -> dict[str, Callable[[], tuple[Tensor, Tensor, Tensor]]]:
-    """Each makes (loss, hidden's gradient, matrix's gradient)."""
+
+def contenders(
+    tokens: int,
+    vocabulary: int,
+    width: int,
+    *,
+    device: str = "cpu",
+    also: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> dict[str, Callable[[], tuple[Tensor, Tensor, Tensor]]]:
+    """Each makes (loss, hidden's gradient, matrix's gradient).
+
+    Args:
+        tokens, vocabulary, width: sizes.
+        device: where.
+        also: one more, from (hidden, matrix, targets) to the loss, under the name "also".
+    """
     draw = torch.Generator().manual_seed(0)
-    hidden = torch.randn(tokens, width, generator=draw).requires_grad_()
-    matrix = (torch.randn(vocabulary, width, generator=draw) * 0.05).requires_grad_()
-    targets = torch.randint(0, vocabulary, (tokens,), generator=draw)
-    weights = torch.ones(tokens)
+    hidden = torch.randn(tokens, width, generator=draw).to(device).requires_grad_()
+    matrix = (torch.randn(vocabulary, width, generator=draw) * 0.05).to(device).requires_grad_()
+    targets = torch.randint(0, vocabulary, (tokens,), generator=draw).to(device)
+    weights = torch.ones(tokens, device=device)
 
     def full(h: Tensor, w: Tensor) -> Tensor:
         return F.cross_entropy(h @ w.t(), targets)
@@ -50,7 +66,8 @@ def contenders(tokens: int, vocabulary: int, width: int) -> dict[str, Callable[[
 
         return run
 
-    return {
+    extra = {} if also is None else {"also": step(lambda h, w: also(h, w, targets))}
+    return extra | {
         "assay/eager": step(ours(chunk_loss)),
         "assay/compiled": step(ours(torch.compile(chunk_loss, dynamic=True))),  # as `compile_blocks` does
         "full logits/eager": step(full),
@@ -106,7 +123,7 @@ def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
         rounds=found["contenders"]["assay/compiled"]["rounds"],
     )  # fmt: skip
     out.rows = of_summary(found["contenders"], "assay/compiled", "square_rate")
-    out.rows += cannot({"Liger-Kernel's fused linear cross-entropy": GPU})
+    out.rows += cannot({"Liger-Kernel's fused linear cross-entropy": gpu.why_not(ON_GPU)})
     out.checks = [Check(f"{what} against full logits", error, 1e-4) for what, error in found["errors"].items()]
     peaks, logits = found["peak_extra_bytes"], found["full_logits_bytes"]
     out.notes = [
@@ -116,7 +133,8 @@ def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
     out.aim("of full logits' memory at the peak", 0.25, peaks["assay/compiled"] / least, at_most=True)
     out.aim_at_best(1.0)
     out.facts["raw"] = found
-    return [out]
+    sizes = found["tokens"], found["vocabulary"], found["width"]
+    return [out, *gpu.guarded("head-gpu", ON_GPU, lambda: gpu.head(*sizes, seconds))]
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from assay.nn.kernels import native
 from assay.nn.kernels.norms import fused_norm
+from benchmarks import gpu
 from benchmarks.measure import machine, quartiles
-from benchmarks.result import GPU, Check, Result, Row, Spread
+from benchmarks.result import Check, Result, Row, Spread
 from benchmarks.rows import cannot
 
 EPS, ALPHA = 1e-5, 2.5
@@ -34,6 +35,7 @@ TARGETS = {"layernorm": 3.3, "rmsnorm": 3.3, "deepnorm": 5.0}
 TRAFFIC = {"layernorm": 5, "rmsnorm": 5, "deepnorm": 8}
 """Tensors read or written once each, forward and backward; a copy is 2 (3 where a store reads its line first)."""
 
+LIGER = "Liger-Kernel"
 Case = Callable[..., Tensor]
 
 
@@ -65,17 +67,15 @@ EAGER: dict[str, Case] = {"layernorm": layer, "rmsnorm": rms, "deepnorm": deep}
 OURS: dict[str, Case] = {"layernorm": our_layer, "rmsnorm": our_rms, "deepnorm": our_deep}
 
 
-def liger(kind: str) -> Case | None:
-    """Liger-Kernel's norm of this kind, or None where it is not installed or has none."""
-    try:
-        from liger_kernel.ops.layer_norm import LigerLayerNormFunction
-        from liger_kernel.ops.rms_norm import LigerRMSNormFunction
-    except ImportError:
-        return None
+def liger(kind: str) -> Case:
+    """Liger-Kernel's norm of this kind. Raises ImportError where it is not installed."""
+    from liger_kernel.transformers.functional import liger_layer_norm, liger_rms_norm
+
     table: dict[str, Case] = {
-        "layernorm": lambda x, f, g, b, alpha: LigerLayerNormFunction.apply(x, g, b, EPS),
-        "rmsnorm": lambda x, f, g, b, alpha: LigerRMSNormFunction.apply(x, g, EPS),
-        "deepnorm": lambda x, f, g, b, alpha: LigerLayerNormFunction.apply(alpha * x + f, g, b, EPS),
+        "layernorm": lambda x, f, g, b, alpha: liger_layer_norm(x, g, b, EPS),
+        # in_place would write the gradient over `dy`, which every contender of every round is given.
+        "rmsnorm": lambda x, f, g, b, alpha: liger_rms_norm(x, g, EPS, in_place=False),
+        "deepnorm": lambda x, f, g, b, alpha: liger_layer_norm(alpha * x + f, g, b, EPS),
     }
     return table[kind]
 
@@ -120,12 +120,21 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     inputs = [*(t.requires_grad_() for t in (x, f, g, b)), torch.tensor(ALPHA, device=device)]
     target = torch.empty_like(x)
     calls: dict[str, Callable[[], Any]] = {"copy": lambda: target.copy_(x.detach())}
-    errors = {}
+    errors, missing = {}, {}
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     for kind, eager in EAGER.items():
         cases: dict[str, Case] = {"assay": OURS[kind], "eager": eager, "compile": torch.compile(eager, dynamic=False)}
-        other = liger(kind) if device != "cpu" else None
-        for name, case in (cases | ({"liger": other} if other else {})).items():
+        if device == "cpu":
+            missing[LIGER] = gpu.why_not()
+        else:
+            try:
+                check(kind, LIGER, liger(kind), inputs, dy, tolerance)
+                cases[LIGER] = liger(kind)
+            except ImportError as error:
+                missing[LIGER] = gpu.missing_liger(error)
+            except (Exception, SystemExit) as error:  # a peer that fails or is wrong ends nothing
+                missing[LIGER] = f"{kind}, {type(error).__name__}: {error}"
+        for name, case in cases.items():
             errors[f"{kind}/{name}"] = check(kind, name, case, inputs, dy, tolerance)
             calls[f"{kind}/{name}"] = both_ways(case, inputs, dy)
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -146,7 +155,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "shape": shape, "dtype": args.dtype, "device": device, "threads": args.threads, "torch": torch.__version__,
         "clock": clock.__name__, "rounds": args.rounds, "memory_kept": kept, "native": native.status(),
-        "machine": machine(), "largest_error": errors,
+        "machine": machine(), "largest_error": errors, "missing": missing,
         "seconds": {name: quartiles(values) | {"best": min(values)} for name, values in times.items()},
         "copies": copies, "targets": TARGETS, "traffic": TRAFFIC, "times": times,
     }  # fmt: skip
@@ -181,8 +190,7 @@ def result(kind: str, found: dict[str, Any]) -> Result:
         out.rows.append(Row(who, "assay" if who == "assay" else "peer", copies, ratio, least / copies.median))
         out.checks.append(Check(f"{who}, output and gradients against float64", found["largest_error"][name], 1e-5))
     out.rows.append(Row("memory traffic", "limit", Spread(least, least, least), None, 1.0))
-    if found["device"] == "cpu":
-        out.rows += cannot({"Liger-Kernel": GPU})
+    out.rows += cannot(found["missing"])
     row = out.row("assay")
     out.aim("copies of the tensor, assay", TARGETS[kind], row.value if row else None, at_most=True)
     return out

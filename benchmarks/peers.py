@@ -55,8 +55,8 @@ SIZES = {
 }
 
 
-def build_transformers(size: Size) -> nn.Module:
-    """The transformers package's LlamaForCausalLM with scaled-dot-product attention."""
+def build_transformers(size: Size, attention: str = "sdpa") -> nn.Module:
+    """The transformers package's LlamaForCausalLM, by default with scaled-dot-product attention."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -70,7 +70,7 @@ def build_transformers(size: Size) -> nn.Module:
         tie_word_embeddings=False,
         attention_bias=False,
         use_cache=False,
-        attn_implementation="sdpa",
+        attn_implementation=attention,
     )
     return LlamaForCausalLM(config)
 
@@ -153,14 +153,14 @@ def batch_of(size: Size, seed: int = 0) -> tuple[Tensor, Tensor]:
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
-def training_step(model: nn.Module, size: Size, compiled: str = "no") -> Callable[[], Tensor]:
-    """One whole step as a callable that returns the loss.
+def training_step(model: nn.Module, size: Size, compiled: str = "no", *, device: str = "cpu") -> Callable[[], Tensor]:
+    """One whole step as a callable that returns the loss; the model is on that device.
 
     `compiled`: "no" (eager), "whole" (torch.compile of the model) or "blocks" (torch.compile of each block's
     forward). Raises ValueError for "blocks" where the model has no list of blocks.
     """
     model.train()
-    inputs, targets = batch_of(size)
+    inputs, targets = (ids.to(device) for ids in batch_of(size))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, fused=True)
     forward: Any = model
     if compiled == "whole":

@@ -33,11 +33,11 @@ from assay.objectives import Example, Examples, Lengths, make
 from assay.spec.objective import ObjectiveSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
-from benchmarks import measure, peers, uneven
-from benchmarks.result import GPU, Check, Result
+from benchmarks import gpu, measure, peers, uneven
+from benchmarks.result import Check, Result
 from benchmarks.rows import cannot
 from benchmarks.span_corruption import assay_loss, assay_step, check_equal, t5_call, t5_step
-from benchmarks.training import copy_weights, spec_of
+from benchmarks.training import ON_GPU, copy_weights, spec_of
 
 SIZE = peers.Size("prefix", 6, 384, 6, 1024, 32_000, 8, 256, 2)
 KNOWN = vocabulary(SIZE.vocab_size, 100)
@@ -186,7 +186,7 @@ def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
     shape = "6 layers, 384 wide, vocabulary 32,000, batch 8 x 256; transformers with a dense mask"
     both = uneven.results(found, "prefix", "Prefix language modelling", shape)
     for each in both:
-        each.rows += cannot({"FlexAttention (training)": GPU})
+        each.rows += cannot({"FlexAttention": gpu.why_not(ON_GPU)})
     both[0].aim_at_best(1.0)
     both[1].aim_at_best(1.5)
     return both

@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["GPU", "KINDS", "SCHEMA", "Check", "Result", "Row", "Spread", "Target", "pairwise"]
+__all__ = ["KINDS", "SCHEMA", "Check", "Result", "Row", "Spread", "Target", "pairwise"]
 
 SCHEMA = 1
 KINDS = ("assay", "peer", "limit", "other")
 """What a row is: assay, another library, the machine's own limit, or a fact that is compared with nothing."""
-GPU = "needs a GPU, and the suite ran on the CPU"
-"""Why a peer that exists on accelerators alone is not run."""
 
 
 @dataclass(frozen=True)

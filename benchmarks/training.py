@@ -30,8 +30,8 @@ from assay.spec.masks import Causal, Mask
 from assay.spec.model import ModelSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
-from benchmarks import equal, measure, peers
-from benchmarks.result import GPU, Check, Result
+from benchmarks import equal, gpu, measure, peers
+from benchmarks.result import Check, Result
 from benchmarks.rows import cannot, limit_row, of_summary
 
 NAMES = {
@@ -49,6 +49,8 @@ NAMES = {
 
 TOLERANCE = 1e-5
 """Relative, between first losses on the same weights and tokens."""
+ON_GPU = "a training step on the GPU"
+"""Where peers are that need one."""
 
 
 def spec_of(size: peers.Size) -> ModelSpec:
@@ -79,13 +81,11 @@ def copy_weights(ours: Transformer, theirs: nn.Module) -> None:
         parameter.data.copy_(source[other].data)
 
 
-def assay_step(model: Transformer, size: peers.Size, compiled: bool) -> Callable[[], Tensor]:
+def assay_step(model: Transformer, size: peers.Size, compiled: bool, *, device: str = "cpu") -> Callable[[], Tensor]:
     """One whole step, as the training loop takes it (without clipping, which no peer does here)."""
-    inputs, targets = peers.batch_of(size)
-    every = torch.arange(targets.numel())
-    batch = TensorBatch(
-        inputs, Mask(Causal()), None, None, None, None, None, every, targets.flatten(), torch.ones(targets.numel())
-    )
+    inputs, targets = (ids.to(device) for ids in peers.batch_of(size))
+    every, weights = torch.arange(targets.numel(), device=device), torch.ones(targets.numel(), device=device)
+    batch = TensorBatch(inputs, Mask(Causal()), None, None, None, None, None, every, targets.flatten(), weights)
     optimizer = adamw(model.train(), OptimizerSpec(learning_rate=1e-4))
     if compiled and (reason := compile_blocks(model)):
         raise RuntimeError(reason)
@@ -177,7 +177,10 @@ def suite(
     """The row of the suite. Long: every peer also with its blocks compiled one by one, and the 1.3M model."""
     sizes = [size] if size else [peers.SIZES[name] for name in (("11M", "1.3M") if long else ("11M",))]
     modes = modes or ["no", "whole", *(["blocks"] if long else [])]
-    return [result(run(each, seconds, list(peers.BUILDERS), modes)) for each in sizes]
+    found = [result(run(each, seconds, list(peers.BUILDERS), modes)) for each in sizes]
+    for each in sizes:
+        found += gpu.guarded(f"training-{each.name}-gpu", ON_GPU, lambda each=each: gpu.training(each, seconds))
+    return found
 
 
 def result(found: dict[str, Any]) -> Result:
@@ -198,7 +201,7 @@ def result(found: dict[str, Any]) -> Result:
     )
     out.rows = of_summary(found["contenders"], reference, "square_rate_full")
     out.rows.append(limit_row("square products", 1e3 * limit["square_rate_full"]))
-    out.rows += cannot(found["missing"] | {"Liger-Kernel": GPU, "FlexAttention (training)": GPU})
+    out.rows += cannot(found["missing"] | dict.fromkeys(("Liger-Kernel", "FlexAttention"), gpu.why_not(ON_GPU)))
     theirs = found["first_loss"].get("transformers/eager", found["first_loss"]["assay/eager"])
     out.checks = [
         Check(f"first loss of {who}, same weights", abs(loss - theirs) / abs(theirs), TOLERANCE)
