@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from assay.generation.decoding import Decoding
+from assay.generation.native.top import top
 from assay.generation.sampling import penalize, seen_in
 from assay.generation.settings import Settings
 from assay.generation.text import StopTexts
@@ -49,7 +50,7 @@ def beam_search(
         if seen is not None:
             chances = penalize(chances, seen, say.repetition_penalty)
         total = (chances.view(rows, beams, vocabulary) + scores[:, :, None]).flatten(1)
-        value, index = total.topk(kept)
+        value, index = top(total, kept)
         parent, token = index // vocabulary, index % vocabulary
         candidates = _gather(running, parent)
         candidates[:, :, step] = token

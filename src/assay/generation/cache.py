@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from assay.nn.stack import BlockCache
@@ -49,6 +50,13 @@ class KeyValues:
         """Keep the given rows of the batch, in that order, repeats allowed (beam search)."""
         if self.k is not None and self.v is not None:
             self.k, self.v = self.k.index_select(0, rows), self.v.index_select(0, rows)
+
+    def gather(self, rows: Tensor) -> None:
+        """Every filled key and value from the row of the cache that `rows` [B, 1, length] names for its time."""
+        if self.k is not None and self.v is not None:
+            heads, times = (torch.arange(n, device=rows.device) for n in (self.k.shape[1], rows.shape[2]))
+            for kept in (self.k, self.v):
+                kept[:, :, : len(times)] = kept[rows, heads[:, None], times]
 
     def cut(self, length: int) -> None:
         """Forget all but the first `length` tokens."""

@@ -48,23 +48,33 @@ class Decoding:
             self._choose()
         self.ids[:, self.length] = tokens
         self.length += 1
-        return self._read() if self.native is None else self.native.step(int(tokens))
+        return self._read() if self.native is None else self.native.step(tokens)
 
     def select(self, rows: Int[Tensor, " n"]) -> None:
         """Go on with the given rows, in that order; rows may repeat (beam search)."""
-        assert self.native is None, "beams are several rows"
-        self.plan = self.plan.select(rows)
+        same_count = len(rows) == len(self.ids)
         self.ids = self.ids.index_select(0, rows)
+        if self.native is not None and same_count:
+            self.native.select(rows)
+            return
+        self._settle()
+        self.native = None  # the next step chooses anew
+        self.plan = self.plan.select(rows)
         if self.cache is not None:
             self.cache.select(rows)
 
     def finish(self) -> None:
         """Let the cache know which tokens it holds, for a later call."""
-        if self.native is not None:
-            self.native.close()
+        self._settle()
         if self.cache is not None:
             self.cache.ids = self.ids[:, : self.cache.length].clone()
             self.cache.bounds = bounds(self.plan)
+
+    def _settle(self) -> None:
+        """Leave cache and plan as the modules would have them by now."""
+        if self.native is not None:
+            origin = self.native.finish()
+            self.plan = self.plan if origin is None else self.plan.select(origin)
 
     def _choose(self) -> None:
         """After the prompt: one native call a token where that is possible."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from assay.generation.native.top import largest
 from assay.generation.settings import Settings
 
 HIDDEN = float("-inf")
@@ -116,11 +117,11 @@ class Chooser:
     def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
         """One token a row."""
         if self.seen is None and self.draws is None:
-            return logits.argmax(-1)
+            return largest(logits)
         logits = logits.float()
         if self.seen is not None:
             logits = penalize(logits, self.seen, self.say.repetition_penalty)
-        chosen = logits.argmax(-1) if self.draws is None else self.draws.tokens(warp(logits, self.say))
+        chosen = largest(logits) if self.draws is None else self.draws.tokens(warp(logits, self.say))
         if self.seen is not None:
             self.seen.scatter_(1, chosen[:, None], True)
         return chosen

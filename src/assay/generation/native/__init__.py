@@ -1,4 +1,4 @@
-"""Decoding of a single row in one native call a token, where a C compiler is found; see `step.c` for why."""
+"""Decoding in one native call a token for all rows, where a C compiler is found; see `step.c` for why."""
 
 from __future__ import annotations
 

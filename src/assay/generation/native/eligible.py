@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from assay.generation.cache import Cache
-from assay.generation.native.library import STEP
+from assay.generation.native.library import MOST_ROWS, STEP
+from assay.generation.native.spans import holes
 from assay.generation.plan import Plan, last_row
 from assay.nn.attention import Attention
 from assay.nn.block import Block
@@ -14,7 +15,7 @@ from assay.nn.feedforward import FeedForward
 from assay.nn.norms import Norm
 from assay.nn.stack import Stack
 from assay.nn.transformer import Head, Transformer
-from assay.spec.masks import Causal
+from assay.spec.masks import Bidirectional, Causal, Padding
 
 KNOWN = (nn.Linear, nn.Embedding, nn.ModuleList, Attention, Block, FeedForward, Norm, Stack, Head)
 WORTH = 8
@@ -25,15 +26,15 @@ def why_not(net: Transformer, plan: Plan, cache: Cache | None, new: int) -> str 
     """Why the native step cannot, or need not, run this generation; None where it can."""
     if cache is None:
         return "without a cache the whole text is computed at every step"
-    if len(plan.ids) != 1:
-        return "several rows share every weight in the library's own products"
+    if len(plan.ids) > MOST_ROWS:
+        return f"more than {MOST_ROWS} rows: the library's own products are as good"
     if new < WORTH:
         return f"fewer than {WORTH} tokens"
-    facts = plan.mask.facts
-    if last_row(plan.mask.rule) != Causal() or facts.key_mask is not None:
+    if last_row(plan.mask.rule) not in (Causal(), Causal() & Padding()) or holes(plan.mask):
         return "the newest token does not see all keys"
-    if plan.memory_mask is not None and plan.memory_mask.facts.key_mask is not None:
-        return "the encoder's input is padded"
+    memory = plan.memory_mask
+    if memory is not None and (memory.rule not in (Bidirectional(), Bidirectional() & Padding()) or holes(memory)):
+        return "the encoder's input has padding within it"
     found = unknown(net)
     return found or (STEP.reason if STEP.load() is None else None)
 

@@ -121,9 +121,14 @@ class Library:
 
 
 def _read(package: str, source: str) -> str:
-    """A source with the headers of this package that it includes pasted in: one text to hash and to compile."""
+    """A source with the headers that it includes, its package's or this one's, pasted in: one text to compile."""
+
+    def paste(found: re.Match[str]) -> str:
+        own = files(package).joinpath(found[1]).is_file()
+        return _read(package if own else "assay.nn.kernels", found[1])
+
     code = files(package).joinpath(source).read_text(encoding="utf-8")
-    return re.sub(r'^#include "(.+)"$', lambda found: _read("assay.nn.kernels", found[1]), code, flags=re.MULTILINE)
+    return re.sub(r'^#include "(.+)"$', paste, code, flags=re.MULTILINE)
 
 
 def _commands(compiler: list[str], openmp: bool) -> list[tuple[list[str], list[str]]]:
