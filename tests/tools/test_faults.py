@@ -15,8 +15,12 @@ from tools.faults.damage import CHECKPOINT, damage, hurt
 from tools.faults.disk import disk, small_disk
 from tools.faults.kills import kills
 from tools.faults.page import put_row
+from tools.faults.ray_workers import holder, worker_of
 from tools.faults.scene import Found, Scene
 from tools.faults.signals import signals
+
+from assay.errors import UserError
+from assay.runs import StudyFolder
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,40 @@ def test_what_went_wrong_is_in_the_row_and_the_exit_status(
     said = "1 went wrong, first: the weights differ. It was seen."
     assert rows == [["a fault", "7", said, "2 s", "`python -m tools.faults kill`"]]
     assert "WRONG: the weights differ" in capsys.readouterr().out
+
+
+def test_what_a_machine_lacks_is_told_and_not_taken_for_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(scene: Scene, trials: int, seed: int) -> Found:
+        raise UserError("--on ray: ray is not installed.", "Install it.")
+
+    for name in ("ASSAY_CACHE", "PYTHONPATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setitem(command.FAULTS, "ray", (lacking, 1))
+    assert command.main(["ray", "--no-page"]) == 1
+    assert "ray: not done. --on ray: ray is not installed." in capsys.readouterr().out
+
+
+def test_a_worker_on_ray_is_found_by_what_it_writes(tmp_path: Path) -> None:
+    study = StudyFolder(tmp_path / "out")
+    log = study.run("ab12").path.absolute() / "worker.log"
+    elsewhere = tmp_path / "assay-berth-x" / "tree" / log.relative_to("/")
+    for path in (log, elsewhere):
+        path.parent.mkdir(parents=True)
+    sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    with log.open("wb") as mine, elsewhere.open("wb") as sent:
+        here = subprocess.Popen(sleeping, stdout=mine)
+        assert worker_of(study, "ab12") is None, "a worker of this machine is no worker of a cluster"
+        there = subprocess.Popen(sleeping, stdout=sent)
+    try:
+        assert worker_of(study, "ab12") == there.pid and worker_of(study, "b12") is None
+        with pytest.raises(OSError):
+            holder(there.pid)  # what stands above it is not Ray's, and is not killed
+    finally:
+        for process in (here, there):
+            process.kill()
+            process.wait()
 
 
 def test_the_command_names_its_faults() -> None:
