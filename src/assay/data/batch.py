@@ -14,7 +14,7 @@ from assay.objectives.draws import offsets, within
 from assay.objectives.ragged import Examples
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument
 
-__all__ = ["Batch", "assemble", "lay", "lay_several"]
+__all__ = ["Batch", "assemble", "decoder_mask", "lay", "lay_several", "reading_mask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,23 +189,23 @@ def lay_several(
             assert decoder_inputs is not None and decoder_positions is not None
             others = decoder.documents[here]
             shared |= {
-                "mask": _reading_mask(documents, None, single),
+                "mask": reading_mask(documents, None, single),
                 "decoder_input_ids": decoder_inputs[here],
                 "decoder_position_ids": decoder_positions[here],
                 "decoder_document_ids": others,
-                "decoder_mask": _decoder_mask(others, None, single),
-                "cross_mask": _reading_mask(documents, others, single),
+                "decoder_mask": decoder_mask(others, None, single),
+                "cross_mask": reading_mask(documents, others, single),
             }
         elif family == "encoder":
-            shared["mask"] = _reading_mask(documents, None, single)
+            shared["mask"] = reading_mask(documents, None, single)
         else:
             shown = None if prefix is None else prefix[here]
-            shared["mask"] = _decoder_mask(documents, shown if shown is not None and shown.any() else None, single)
+            shared["mask"] = decoder_mask(documents, shown if shown is not None and shown.any() else None, single)
         batches.append(Batch(**shared))
     return batches
 
 
-def _decoder_mask(documents: Ints, prefix: NDArray[np.bool_] | None, single: bool) -> Mask:
+def decoder_mask(documents: Ints, prefix: NDArray[np.bool_] | None, single: bool) -> Mask:
     """Causal, with prefixes where there are any, within documents."""
     rule: Rule = Causal() if prefix is None else Causal() | Prefix()
     if single:  # nothing to keep apart; padding comes last and is no prefix, so real tokens do not see it
@@ -213,7 +213,7 @@ def _decoder_mask(documents: Ints, prefix: NDArray[np.bool_] | None, single: boo
     return Mask(SameDocument() & rule, MaskFacts(prefix=prefix, document_ids=documents))
 
 
-def _reading_mask(documents: Ints, queries: Ints | None, single: bool) -> Mask:
+def reading_mask(documents: Ints, queries: Ints | None, single: bool) -> Mask:
     """Everything of one's own document: an encoder, or a decoder that reads it."""
     if not single:
         return Mask(SameDocument(), MaskFacts(document_ids=documents, query_document_ids=queries))

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.data.batch import Batch
-from assay.spec.masks import Mask, MaskFacts, Table
+from assay.data.batch import Batch, decoder_mask, reading_mask
+from assay.spec.masks import Bidirectional, Mask, MaskFacts, Padding, SameDocument
 
 __all__ = ["joined"]
 
 Array = NDArray[Any]
 
-MASKS = {"mask": ("input_ids",) * 2, "decoder_mask": ("decoder_input_ids",) * 2,
-         "cross_mask": ("decoder_input_ids", "input_ids")}  # fmt: skip
-"""Whose positions are a mask's queries, and whose its keys."""
+MASKS = {"mask": "document_ids", "decoder_mask": "decoder_document_ids", "cross_mask": "document_ids"}
+"""Whose positions are a mask's keys."""
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -35,10 +34,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
         values = [getattr(batch, field.name) for batch in batches]
         if isinstance(values[0], np.ndarray):
             fields[field.name] = _stacked(values)
-    for name, (queries, keys) in MASKS.items():
+    for name, keys in MASKS.items():
         if getattr(first, name) is not None:
-            shape = (len(first.input_ids), fields[queries].shape[1], fields[keys].shape[1])
-            fields[name] = _mask([getattr(batch, name) for batch in batches], shape)
+            queries = fields["decoder_document_ids"] if name == "cross_mask" else None
+            fields[name] = _mask([getattr(batch, name) for batch in batches], fields[keys], queries)
     return dataclasses.replace(first, **fields)
 
 
@@ -50,29 +49,30 @@ def _stacked(arrays: Sequence[Array]) -> Array:
     return np.concatenate(even)
 
 
-def _mask(masks: Sequence[Mask], shape: tuple[int, int, int]) -> Mask:
-    """One rule where all have the same, and else an explicit table of what each one's says: [rows, queries, keys]."""
+def _mask(masks: Sequence[Mask], documents: Array, queries: Array | None) -> Mask:
+    """One rule for all rows. Where rules differ, those of rows with a document each said no more than they had to:
+    now documents are kept apart in all, and padding, which nothing is learned from, sees nothing.
+
+    Args:
+        masks: a member's each.
+        documents: of the keys of all rows.
+        queries: the same of the queries, where they are others.
+    """
     rule = masks[0].rule
     if all(mask.rule == rule for mask in masks):
-        facts = {name: _stacked([getattr(mask.facts, name) for mask in masks]) for name in _needed(masks[0])}
-        return Mask(rule, MaskFacts(**facts))
-    b, q, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    seen = [np.broadcast_to(m.rule(b, q, k, MaskFacts(**_wide(m, *shape[1:]))), shape) for m in masks]
-    return Mask(Table(), MaskFacts(blocked=~np.concatenate(seen)))
+        names = [n for n in ("prefix", "document_ids", "query_document_ids", "key_mask") if _given(masks[0], n)]
+        return Mask(rule, MaskFacts(**{n: _stacked([getattr(mask.facts, n) for mask in masks]) for n in names}))
+    if any(isinstance(mask.rule, Bidirectional | Padding | SameDocument) for mask in masks):
+        return reading_mask(documents, queries, single=False)
+    rows, keys = len(documents) // len(masks), documents.shape[1]
+    prefixes = [mask.facts.prefix for mask in masks]
+    if all(prefix is None for prefix in prefixes):
+        return decoder_mask(documents, None, single=False)
+    none = np.zeros((rows, keys), dtype=bool)
+    return decoder_mask(documents, _stacked([none if p is None else p for p in prefixes]), single=False)
 
 
-def _needed(mask: Mask) -> list[str]:
-    """Facts that a rule looks up; documents of queries where they are others than those of keys."""
-    names = set(mask.rule.needs)
-    if "document_ids" in names and mask.facts.query_document_ids is not None:
-        names.add("query_document_ids")
-    return sorted(names)
-
-
-def _wide(mask: Mask, queries: int, keys: int) -> dict[str, Array]:
-    """What a rule looks up, for as many positions as the joined rows have."""
-    found = {}
-    for name in _needed(mask):
-        value, length = getattr(mask.facts, name), queries if name == "query_document_ids" else keys
-        found[name] = np.pad(value, [(0, 0), (0, length - value.shape[1])])
-    return found
+def _given(mask: Mask, name: str) -> bool:
+    """Whether a rule looks a fact up; documents of queries only where they are others than those of keys."""
+    needed = "document_ids" if name == "query_document_ids" else name
+    return needed in mask.rule.needs and getattr(mask.facts, name) is not None

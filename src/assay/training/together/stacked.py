@@ -38,6 +38,7 @@ class Stacked:
         """Args: models: two or more, on one device and in one type; `eligible.why_alone` says which cannot be."""
         self.models = list(models)
         named = [dict(model.named_parameters()) for model in models]
+        self._all = [parameter for own in named for parameter in own.values()]
         self.model = assemble(models[0].spec, named_weights(models[0])).train(models[0].training)
         for stack, like in ((self.model.encoder, models[0].encoder), (self.model.decoder, models[0].decoder)):
             if stack is not None and like is not None:
@@ -75,8 +76,8 @@ class Stacked:
         Returns:
             The losses. What is not finite in one member is so in no other.
         """
-        for model in self.models:
-            model.zero_grad(set_to_none=True)
+        for parameter in self._all:
+            parameter.grad = None
         totals: list[Tensor | float] = [0.0] * len(batches)
         for pieces in zip(*(micro_batches(batch, parts) for batch in batches), strict=True):
             losses = self._losses(pieces, weights, z_loss)
