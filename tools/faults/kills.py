@@ -21,12 +21,12 @@ def kills(scene: Scene, trials: int, seed: int = 0) -> Found:
     found = Found("kill", "SIGKILL at random moments of `assay train`", options=f"kill --trials {trials} --seed {seed}")
     order, where, finished = random.Random(seed), Counter[str](), 0
     with timed(found):
-        reference = scene.reference()
+        reference = scene.reference(60, 30)
         while found.trials < trials:
             folder = scene.new()
             while not folder.done and len(found.wrong) < 20:
                 before = _leftovers(folder)
-                worker = scene.start(scene.arguments(folder))
+                worker = scene.start(scene.arguments(folder, 60, 30))
                 if found.trials < trials:
                     moment = time.monotonic() + order.uniform(0, reference.seconds)
                     while time.monotonic() < moment and worker.poll() is None:
