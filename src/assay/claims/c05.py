@@ -24,7 +24,7 @@ SMOKE: dict[str, Any] = {
     "model.width": 16, "model.layers": 1, "train.batch_size": 2, "train.evaluations": 1,
 }  # fmt: skip
 
-QUICK: dict[str, Any] = {"tokens": 250_000, "tasks": ["copy", "recall"], "others": [], "tune.steps": 80, "items": 64}
+QUICK: dict[str, Any] = {"tokens": 160_000, "tasks": ["copy", "recall"], "others": [], "tune.steps": 80, "items": 64}
 """What is learned at this size: of the study's other tasks, nothing."""
 
 

@@ -38,7 +38,7 @@ def parts(lab: Lab, name: str, train: int) -> Three:
 
 def tuning(lab: Lab, rate: float, *, times: float = 1.0) -> TuneSpec:
     """How a model is tuned; `times`: as many steps as tasks share it."""
-    steps = lab.by_tier(smoke=4, quick=100, full=600)
+    steps = lab.by_tier(smoke=4, quick=80, full=600)
     fields = {"steps": round(steps * times), "length": 96, "evaluations": 5, "heldout": 64}
     return TuneSpec().with_(**fields, **{"optimizer.learning_rate": rate})
 
