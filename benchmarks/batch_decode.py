@@ -1,18 +1,27 @@
 """Decoding more than one row, float32, CPU: batch 16 of a decoder, an encoder-decoder and a prefix decoder; 4 beams.
 
     python -m benchmarks.batch_decode [--seconds 40] [--json FILE]
+    python -m benchmarks.batch_decode --busy [--cases batch-16,beams-4] [--rounds 5]
 
 The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 24
 tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams, whole calls timed. transformers has no
 decoder with a visible prefix: there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in
 a loop that costs less than its own `generate`. The same tokens come out of both before anything is timed.
+
+`--busy` is for machines that others use too: one thread, its own processor time, and besides whole calls what one
+more token of every row costs, from calls of two lengths, so that the prompt cancels.
 """
 
 from __future__ import annotations
 
+import argparse
+import statistics
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -153,5 +162,57 @@ def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
     return out
 
 
+def busy(name: str, rounds: int, shape: dict[str, Any] | None = None, new: int = 24) -> dict[str, Any]:
+    """One case in processor time: seconds of a call and of one more token, medians, and assay's ratios to it.
+
+    Args:
+        name: a case.
+        rounds: turns, in which both take calls of 8 and of `new` tokens.
+        shape: of the model; None: 135M.
+        new: tokens of the longer call, above 8.
+    """
+    _, ours, theirs = CASES[name][1](shape or SHAPES["135m"])
+    ways = {"assay": ours, "transformers": theirs}
+    same = torch.equal(ours(8), theirs(8))
+    spent: dict[str, list[tuple[float, float]]] = {who: [] for who in ways}
+    for turn in range(rounds):
+        for who in list(ways)[:: 1 - 2 * (turn % 2)]:
+            marks = [time.process_time()]
+            for count in (8, new):
+                ways[who](count)
+                marks.append(time.process_time())
+            short, long = (end - begin for begin, end in pairwise(marks))
+            spent[who].append((long, (long - short) / (new - 8)))
+    call, token = (
+        {who: statistics.median(pair[place] for pair in pairs) for who, pairs in spent.items()} for place in (0, 1)
+    )
+    return {
+        "case": name, "same": same, "call": call, "token": token, "spent": spent,
+        "call_ratio": call["transformers"] / call["assay"], "token_ratio": token["transformers"] / token["assay"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Processor time of one thread, a line a case."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for name in args.cases.split(","):
+        found = busy(name, args.rounds)
+        said = [
+            f"{what} {1e3 * found[what]['assay']:.1f} ms, transformers {1e3 * found[what]['transformers']:.1f} ms, "
+            f"{found[f'{what}_ratio']:.2f} times"
+            for what in ("call", "token")
+        ]
+        print(f"{name}: same ids {found['same']}; {'; '.join(said)}", flush=True)
+
+
 if __name__ == "__main__":
-    command_line(__doc__ or "", suite, seconds=40.0)
+    if "--busy" in sys.argv:
+        main()
+    else:
+        command_line(__doc__ or "", suite, seconds=40.0)

@@ -11,7 +11,7 @@ from tests.generation.peers import llama, t5
 from tests.nn.common import close, tokens
 
 from assay.generation import decoding
-from assay.generation.cache import KeyValues
+from assay.generation.cache import Cache, KeyValues
 from assay.generation.decoding import Decoding
 from assay.generation.model import Model
 from assay.generation.native import Program
@@ -43,7 +43,7 @@ def prepared(m: Model, rows: int, *, native: bool, some: slice = slice(None), ne
         plan = Plan(answer.ids, answer.mask, answer.positions, memory, memory_mask(real.long(), ids[some]))
     else:
         plan = plan_prompt(m.spec, ids[some], ragged(rows)[some], None, None, new)
-    run = Decoding(m.transformer, plan, new, cache=None)
+    run = Decoding(m.transformer, plan, new, cache=Cache())
     if not native:
         run.eager_because = "the test asks for the modules"
     return run
@@ -227,6 +227,15 @@ def test_generate_takes_it_and_gives_their_tokens(which: str, beams: int, monkey
     b = theirs.generate(ids, attention_mask=mask, max_new_tokens=14, num_beams=beams, do_sample=False)
     assert a.tolist() == b.tolist()
     assert set(taken) == {3 * beams}
+
+
+def test_a_second_turn_of_several_rows_goes_on_from_the_cache() -> None:
+    m, first, held = model(), tokens(3, 6, seed=1), Cache()
+    out = m.generate(first, max_new_tokens=NEW, cache=held)
+    second = torch.cat((out, tokens(3, 3, seed=7)), 1)
+    again = m.generate(second, max_new_tokens=NEW, cache=held)
+    assert again.tolist() == m.generate(second, max_new_tokens=NEW, use_cache=False).tolist()
+    assert held.reused == 6 + NEW - 1, "the newest token of the first turn was never read, all others were"
 
 
 @pytest.mark.parametrize(("change", "reason"), [("hole", "does not see"), ("rows", "more than")])

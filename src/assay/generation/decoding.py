@@ -29,6 +29,7 @@ class Decoding:
         self.length = length
         """Tokens read or about to be read."""
         self.cache: Cache | None = None
+        self._carried = cache is not None
         if use_cache and cache_is_exact(net.spec, length + new):
             self.cache = Cache() if cache is None else cache
             reuse(self.cache, plan)
@@ -64,7 +65,10 @@ class Decoding:
             self.cache.select(rows)
 
     def finish(self) -> None:
-        """Let the cache know which tokens it holds, for a later call."""
+        """Let a cache that was handed in know which tokens it holds, for a later call; one's own is over."""
+        if not self._carried and self.native is not None:
+            self.native.close()
+            self.cache = None
         self._settle()
         if self.cache is not None:
             self.cache.ids = self.ids[:, : self.cache.length].clone()
@@ -72,7 +76,7 @@ class Decoding:
 
     def _settle(self) -> None:
         """Leave cache and plan as the modules would have them by now."""
-        if self.native is not None:
+        if self.native is not None and self.cache is not None:
             origin = self.native.finish()
             self.plan = self.plan if origin is None else self.plan.select(origin)
 
