@@ -168,6 +168,13 @@ def test_frechet_bounds_hold_for_every_dependence_and_are_reached() -> None:
     assert frechet([0.4] * 5) == (0.0, 0.4)
 
 
+def test_a_column_that_is_blank_everywhere_says_nothing(tmp_path: Path) -> None:
+    heads = ["model", "scale", "accuracy", "length", "items", "subtask", "score"]
+    rows = [[f"m{n}", 10.0**n, 0.2 * n, 3, 100, "", ""] for n in range(1, 4)]
+    found = read_results(write(tmp_path / "r.csv", heads, rows))
+    assert found.subtasks == {} and len(found.models) == 3
+
+
 def test_compositions_are_read_and_impossible_wholes_shown(tmp_path: Path) -> None:
     rows: list[list[object]] = []
     for model, scale, part, whole in (("a", 1, 0.4, 0.01), ("b", 10, 0.6, 0.7)):

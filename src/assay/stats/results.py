@@ -87,7 +87,8 @@ def read_results(path: str | Path) -> Results:
             naming the line.
     """
     table = _table(Path(path))
-    columns = set(table[0]) - {"line"}
+    filled = {name for name in table[0] if any(row[name].strip() for row in table)}
+    columns = ({"model", "scale"} & set(table[0])) | filled - {"line"}  # one that is blank in every row says nothing
     smooth = next((name for name in SMOOTH if name in columns), None)
     measured = columns & {"accuracy", "edit_distance", "margin", "score", *SMOOTH}
     _check_columns(path, columns, smooth, measured)
