@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from assay.errors import UserError
 from assay.runs import StudyFolder
 from assay.spec.study import StudySpec
 from assay.studies import crews as room
-from assay.studies.crews import crews
+from assay.studies.crews import crews, together
 from assay.studies.runner import in_turns, run_all
 from assay.training.together.eligible import MOST, When
 
@@ -55,6 +56,20 @@ def test_auto_leaves_out_what_is_not_faster(small: Small, monkeypatch: pytest.Mo
     assert sizes(crews(runs, 1)) == [2]
 
 
+def test_auto_is_all_or_none_where_times_are_compared(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "pays", lambda run: True)
+    runs = small(vary={"positions": ["rope", "relative"]}, seeds=2).runs()
+    assert crews(runs, 1).of == {} and sum(crews(runs, 1).apart.values()) == 4
+    assert sizes(crews(runs, 1, When.always)) == [2]
+    assert sizes(crews(runs, 1, timed=())) == [2]
+    assert sizes(crews(runs, 1, When.always, timed=[runs[0].hash])) == [] == sizes(crews(runs, 1, timed=[runs[0].hash]))
+
+
+def test_a_choice_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="auto, never or always"):
+        together("sometimes")
+
+
 def test_an_accelerator_is_left_alone(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "hardware", lambda: {"accelerators": ["one"]})
     assert crews(small(vary={}, seeds=2).runs(), 1, When.always).of == {}
@@ -63,7 +78,9 @@ def test_an_accelerator_is_left_alone(small: Small, monkeypatch: pytest.MonkeyPa
 def test_a_study_of_crews_ends_as_one_of_single_runs(small: Small, tmp_path: Path) -> None:
     runs = in_turns(small(seeds=2, steps=6).runs())
     events: list[dict[str, Any]] = []
-    outcomes = run_all(runs, StudyFolder(tmp_path / "a"), workers=2, together=When.always, progress=events.append)
+    outcomes = run_all(
+        runs, StudyFolder(tmp_path / "a"), workers=2, together=together("always"), progress=events.append
+    )
     single = run_all(runs, StudyFolder(tmp_path / "b"), workers=2)
     assert [o.status for o in outcomes] == [o.status for o in single] == ["done"] * 4
     for one, other in zip(outcomes, single, strict=True):
@@ -86,7 +103,7 @@ def test_what_dies_together_goes_on_alone(small: Small, tmp_path: Path) -> None:
         if event["event"] == "progress" and event["step"] >= 25 and not any(e["event"] == "retried" for e in events):
             os.kill(next(e["pid"] for e in events if e["event"] == "started"), signal.SIGKILL)
 
-    outcomes = run_all(runs, StudyFolder(tmp_path), workers=1, together=When.always, progress=kill)
+    outcomes = run_all(runs, StudyFolder(tmp_path), workers=1, together=together("always"), progress=kill)
     assert [o.status for o in outcomes] == ["done", "done"] and [o.attempts for o in outcomes] == [1, 1]
     started = [e for e in events if e["event"] == "started"]
     assert len({e["pid"] for e in started}) == 3, "one for both, then one each"
@@ -104,12 +121,12 @@ def test_ctrl_c_leaves_every_member_a_checkpoint(small: Small, tmp_path: Path) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="0 of 2 runs finished"):
-        run_all(runs, StudyFolder(tmp_path), workers=1, together=When.always, progress=press)
+        run_all(runs, StudyFolder(tmp_path), workers=1, together=together("always"), progress=press)
     assert all(StudyFolder(tmp_path).run(run.hash).checkpoint_steps() for run in runs)
 
 
 def test_an_error_is_every_members(small: Small, tmp_path: Path) -> None:
     runs = [r.model_copy(update={"data": r.data.model_copy(update={"source": r.data.source + ".gone"})})
             for r in small(vary={}, seeds=2).runs()]  # fmt: skip
-    outcomes = run_all(runs, StudyFolder(tmp_path), workers=1, together=When.always)
+    outcomes = run_all(runs, StudyFolder(tmp_path), workers=1, together=together("always"))
     assert [o.status for o in outcomes] == ["failed", "failed"] and all(".gone" in o.reason for o in outcomes)

@@ -18,6 +18,7 @@ from assay.claims.plan import all_runs, next_runs
 from assay.errors import UserError
 from assay.runs import StudyFolder, read_json, write_json
 from assay.spec.study import RunSpec
+from assay.studies.crews import together as choice
 from assay.studies.places import Here, Place, Task, Worker, open_place
 from assay.studies.runner import RETRIES, in_turns, run_all, struck_down
 
@@ -36,6 +37,8 @@ Progress = Callable[[dict[str, Any]], None]
 POLL = 0.05
 BOOK = "book.json"
 WORKER = "assay.claims.worker"
+TIMED = ("C4",)
+"""Claims that look at the time of their runs, which are therefore trained by themselves."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Settings:
     place: Place
     workers: int | None
     retries: int
+    together: str
     tell: Progress
     command: str | None
 
@@ -74,6 +78,7 @@ def run_claims(
     workers: int | None = None,
     on: str | None = None,
     retries: int = RETRIES,
+    together: str = "auto",
     again: bool = False,
     progress: Progress | None = None,
     command: str | None = None,
@@ -91,6 +96,8 @@ def run_claims(
         on: where runs and measurings happen, but for those that take times; None: this machine; "ray",
             "ray://HOST:PORT": see `studies.places.open_place`.
         retries: times that a run or a measuring whose worker died is tried again.
+        together: "auto", "never" or "always": whether runs of one model that differ in seed or rates are trained as
+            one batched model; see `studies.crews`.
         again: measure again what has a finished page (runs are still kept).
         progress: called with events.
         command: recorded as what does the runs again.
@@ -102,7 +109,7 @@ def run_claims(
         UserError: an unknown key or tier, the folder belongs to something else, or a cluster is gone.
         KeyboardInterrupt: on Ctrl-C, with how to go on.
     """
-    tier = _tier(tier)
+    tier, _ = _tier(tier), choice(together)
     folder, tell = StudyFolder(out), progress or (lambda event: None)
     if folder.path.is_file():
         raise UserError(f"{out}: is a file, and --out is a folder.", "Give another --out.")
@@ -115,7 +122,7 @@ def run_claims(
     began = time.monotonic()
     try:
         with open_place(on, workers=workers, modules=[WORKER]) as place:
-            settings = _Settings(folder, tier, place, workers, retries, tell, command)
+            settings = _Settings(folder, tier, place, workers, retries, together, tell, command)
             _train(todo, settings)
             _measure(todo, settings)
     except KeyboardInterrupt:
@@ -182,9 +189,11 @@ def _train(entries: Sequence[_Entry], settings: _Settings) -> None:
         settings.tell({"event": "wave", "runs": len(wave)})
         runs = in_turns(list(wave.values()))
         _read_texts(runs)
+        others = (_entry(find(key), settings.tier).experiments.values() for key in TIMED)
+        timed = [run.hash for several in others for experiment in several for run in all_runs(experiment, folder)]
         outcomes = run_all(
             runs, folder, workers=settings.workers, retries=settings.retries, place=settings.place,
-            progress=settings.tell, command=settings.command,
+            together=choice(settings.together, timed=timed), progress=settings.tell, command=settings.command,
         )  # fmt: skip
         for outcome in outcomes:
             if outcome.status == "failed" and outcome.folder.failure is None:

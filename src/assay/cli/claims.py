@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from assay.cli.main import SETTINGS, examples
-from assay.cli.where import On, Retries
+from assay.cli.where import On, Retries, Together
 from assay.errors import UserError
 
 EXAMPLES = examples(
@@ -83,6 +83,7 @@ def run(
     ] = None,
     on: On = None,
     retries: Retries = 2,
+    together: Together = "auto",
     again: Annotated[bool, typer.Option("--again", help="Measure again what is finished; runs are kept.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained.")] = False,
 ) -> None:
@@ -110,8 +111,9 @@ def run(
         return
     with BookProgress() as view:
         pages = run_claims(
-            chosen, tier=tier, out=folder, workers=workers, on=on, retries=retries, again=again, progress=view
-        )
+            chosen, tier=tier, out=folder, workers=workers, on=on, retries=retries, together=together, again=again,
+            progress=view,
+        )  # fmt: skip
     show_verdicts(pages, folder / "claims.html")
     if any(page["status"] != "done" for page in pages):
         raise typer.Exit(1)

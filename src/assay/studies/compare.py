@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from assay.errors import UserError
 from assay.runs import RunFolder, StudyFolder
 from assay.spec.study import RunSpec, StudySpec, Value
-from assay.studies.crews import chosen
+from assay.studies.crews import together as choice
 from assay.studies.places import open_place
 from assay.studies.runner import RETRIES, Outcome, Progress, in_turns, run_all
 
@@ -237,7 +237,7 @@ def compare(
     from assay.report.rows import write_results
     from assay.runs import command_line
 
-    folder, when = StudyFolder(out), chosen(together)
+    folder, crews = StudyFolder(out), choice(together)
     if resume and study is None:
         if not (folder.path / "study.toml").is_file():
             raise UserError(
@@ -251,7 +251,7 @@ def compare(
         prepare(runs, folder)
         folder.write_study(spec.to_toml())
         outcomes = run_all(
-            runs, folder, workers=workers, retries=retries, place=place, together=when, progress=progress,
+            runs, folder, workers=workers, retries=retries, place=place, together=crews, progress=progress,
             command=command,
         )  # fmt: skip
     write_results(folder.path)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from assay.errors import UserError
 from assay.runs import hardware
 from assay.spec.study import RunSpec
 from assay.training.together.eligible import MOST, When, kin, pays, why_alone
 
-__all__ = ["Crews", "chosen", "crews"]
+__all__ = ["Crews", "Together", "crews", "together"]
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,33 @@ class Crews:
     """Why other runs are not trained together, and how many."""
 
 
-def chosen(together: str) -> When:
-    """The choice by its name.
+Together = Callable[[Sequence[RunSpec], int], Crews]
+"""Crews of runs that wait, given how many workers there are."""
+
+
+def together(when: str, *, timed: Collection[str] | None = None) -> Together:
+    """`crews` by the name of a choice.
 
     Raises:
         UserError: there is no such.
     """
     try:
-        return When(together)
+        return partial(crews, when=When(when), timed=timed)
     except ValueError:
-        raise UserError(f"together = {together!r} is not known.", "Give auto, never or always.") from None
+        raise UserError(f"together = {when!r} is not known.", "Give auto, never or always.") from None
 
 
-def crews(runs: Sequence[RunSpec], workers: int, when: When = When.auto) -> Crews:
+def crews(
+    runs: Sequence[RunSpec], workers: int, when: When = When.auto, *, timed: Collection[str] | None = None
+) -> Crews:  # fmt: skip
     """Crews of runs that differ in seed, rates or length alone; every worker gets one before any crew grows.
 
     Args:
         runs: that wait, in the order in which they would start.
         workers: processes at a time.
         when: `auto` leaves out what was not measured to be faster.
+        timed: hashes of runs whose times are looked at, which stay alone. None: those of all are compared, so that
+            `auto` trains all together, or none.
     """
     if when is When.never:
         return Crews()
@@ -52,12 +61,13 @@ def crews(runs: Sequence[RunSpec], workers: int, when: When = When.auto) -> Crew
     apart: Counter[str] = Counter()
     kinds: dict[str, list[RunSpec]] = {}
     for run in runs:
-        if why := why_alone(run):
+        if why := _why_alone(run, when, timed or ()):
             apart[why] += 1
-        elif when is When.auto and not pays(run):
-            apart["together is not faster at this size"] += 1
         else:
             kinds.setdefault(kin(run), []).append(run)
+    if apart and timed is None and when is When.auto:
+        rest = len(runs) - sum(apart.values())
+        return Crews(apart=dict(apart) | ({"times would not compare with those of the others": rest} if rest else {}))
     most = min(MOST, math.ceil(len(runs) / max(workers, 1)))
     found = {}
     for members in kinds.values():
@@ -69,3 +79,10 @@ def crews(runs: Sequence[RunSpec], workers: int, when: When = When.auto) -> Crew
             else:
                 apart["there is no other of its kind, or a worker of its own is free"] += 1
     return Crews(found, dict(apart))
+
+
+def _why_alone(run: RunSpec, when: When, timed: Collection[str]) -> str:
+    if run.hash in timed:
+        return "its time is looked at"
+    slow = when is When.auto and not pays(run)
+    return why_alone(run) or ("together is not faster at this size" if slow else "")

@@ -16,11 +16,10 @@ from typing import Any
 
 from assay.runs import RunFolder, StudyFolder, write_json
 from assay.spec.study import RunSpec
-from assay.studies.crews import Crews, crews
+from assay.studies.crews import Crews, Together
 from assay.studies.places import Here, Place, Task, Worker, default_workers
 from assay.studies.protocol import LOST, REQUEST, STOPPED
 from assay.studies.tail import Tail
-from assay.training.together.eligible import When
 
 __all__ = ["RETRIES", "Job", "Outcome", "Progress", "default_workers", "in_turns", "run_all", "run_jobs", "struck_down"]
 
@@ -108,7 +107,7 @@ def run_all(
     workers: int | None = None,
     retries: int = RETRIES,
     place: Place | None = None,
-    together: When = When.never,
+    together: Together | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
@@ -124,7 +123,7 @@ def run_all(
         workers: runs at a time; None: as many as the place has room for.
         retries: times that a run is tried again.
         place: where workers run; None: this machine.
-        together: whether runs of one model share a worker that trains them as one batched model; see `crews`.
+        together: `crews.together(...)`: which runs share a worker that trains them as one batched model; None: none.
         progress: called with events.
         command: recorded as what does this again.
 
@@ -147,7 +146,7 @@ def run_jobs(
     workers: int | None = None,
     retries: int = RETRIES,
     place: Place | None = None,
-    together: When = When.never,
+    together: Together | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> list[Outcome]:
@@ -164,7 +163,7 @@ class _Runner:
         place: Place,
         workers: int,
         retries: int,
-        together: When,
+        together: Together | None,
         progress: Progress,
         command: str | None,
         again: str,
@@ -173,13 +172,14 @@ class _Runner:
         self.report, self.command, self.again = progress, command, again
         self.outcomes = [Outcome(job.run, job.folder) for job in jobs]
         self.busy: list[_Worker] = []
-        self.together, self.crews = together, Crews()
+        self.together: Together = together or (lambda runs, workers: Crews())
+        self.crews = Crews()
 
     def go(self) -> list[Outcome]:
         for job, outcome in zip(self.jobs, self.outcomes, strict=True):
             self._known(job, outcome)
         waiting = [outcome.run for outcome in self.outcomes if outcome.status == "waiting"]
-        self.crews = crews(waiting, self.workers, self.together)
+        self.crews = self.together(waiting, self.workers)
         told = [{**_who(o), "status": o.status} for o in self.outcomes]
         parts = {"together": sorted(set(self.crews.of.values())), "apart": self.crews.apart}
         self.report({"event": "study", "runs": told, "workers": self.workers, **parts})

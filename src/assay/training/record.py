@@ -44,6 +44,8 @@ class Counters:
     """"yes", or the reason why not; empty: not decided."""
     skipped: int = 0
     """Batches that were left out (`TrainSpec.on_bad_loss`)."""
+    together: int = 0
+    """Members of the batched model that did its steps, most of all; 0: alone throughout."""
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last steps, where spikes are looked for."""
 
@@ -120,5 +122,5 @@ def result(run: RunSpec, at: Counters, rows: list[dict[str, Any]]) -> dict[str, 
         "padding_share": 1 - at.inputs / max(at.slots, 1),
         "epochs": at.epoch + 1,
         "compiled": True if at.compiled == "yes" else at.compiled,
-        **({"skipped": at.skipped} if at.skipped else {}),
+        **{name: number for name, number in (("skipped", at.skipped), ("together", at.together)) if number},
     }

@@ -61,12 +61,13 @@ def apart(one: RunFolder, other: RunFolder) -> tuple[float, float]:
     )
 
 
+HOW = {"accumulation": 2, "checkpointing": True}
 RUNS = {
     "seeds": [{"seed": seed} for seed in range(3)],
     "rates, clipping, decay": [
-        {"optimizer": {"learning_rate": 3e-3, "clip": 0.5}},
-        {"optimizer": {"learning_rate": 1e-2, "clip": 0.01}},
-        {"optimizer": {"learning_rate": 1e-2, "clip": 0.0, "weight_decay": 0.0}, "schedule": {"kind": "linear"}},
+        {"optimizer": {"learning_rate": 3e-3, "clip": 0.5}, **HOW},
+        {"optimizer": {"learning_rate": 1e-2, "clip": 0.01, "equal_layers": True}, **HOW},
+        {"optimizer": {"learning_rate": 1e-2, "clip": 0.0, "weight_decay": 0.0}, "schedule": {"kind": "linear"}, **HOW},
     ],
 }
 
@@ -103,7 +104,7 @@ def test_a_folder_is_what_the_run_alone_leaves(shared: Shared, tmp_path: Path) -
     for one in said:
         del one["provenance"]
     assert said[0] == said[1]
-    assert mine[0].result.keys() == own.result.keys()
+    assert mine[0].result.keys() == own.result.keys() | {"together"} and mine[0].result["together"] == 2
     same = ("supervised_tokens", "input_tokens", "flops", "steps", "parameters", "epochs", "compiled", "windows")
     assert all(mine[0].result[name] == own.result[name] for name in same)
     plain = [row for row in mine[0].metrics() if row["kind"] != "event"]

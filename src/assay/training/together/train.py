@@ -74,6 +74,7 @@ def train_together(
             trainings[number] = Training(runs[number], folders[number], text, device, watch, command)
         together = [training for training in trainings.values() if joins(training)]
         for training in together if len(together) > 1 else ():
+            training.at.together = max(len(together), training.at.together)
             training.event({"event": "together", "members": len(together)})
         members = {n: Member(training, lambda: interrupt.happened or asked()) for n, training in trainings.items()}
         crew = Crew(list(members.values()))
