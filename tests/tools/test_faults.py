@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +16,13 @@ from tools.faults.damage import CHECKPOINT, damage, hurt
 from tools.faults.disk import disk, small_disk
 from tools.faults.kills import kills
 from tools.faults.page import put_row
+from tools.faults.ranks import finished
 from tools.faults.ray_workers import holder, worker_of
-from tools.faults.scene import Found, Scene
+from tools.faults.scene import Found, Reference, Scene, never_came, wait_for_steps
 from tools.faults.signals import signals
 
 from assay.errors import UserError
-from assay.runs import StudyFolder
+from assay.runs import RunFolder, StudyFolder
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,46 @@ def test_what_a_machine_lacks_is_told_and_not_taken_for_done(
     monkeypatch.setitem(command.FAULTS, "ray", (lacking, 1))
     assert command.main(["ray", "--no-page"]) == 1
     assert "ray: not done. --on ray: ray is not installed." in capsys.readouterr().out
+
+
+def test_metrics_are_compared_without_what_a_break_itself_tells(tmp_path: Path) -> None:
+    def run(name: str, rows: list[dict[str, Any]]) -> RunFolder:
+        folder = RunFolder(tmp_path / name)
+        for row in rows:
+            folder.append_metrics(row)
+        folder.close()
+        return folder
+
+    ranks, *steps = [{"kind": "event", "event": "ranks", "step": 0, "shard": 2}] + [
+        {"kind": "train", "step": i, "loss": 1 / i, "seconds": 0.1} for i in range(1, 6)
+    ]
+    reference = Reference(run("whole", [ranks, *steps]), 0.0)
+    stopped = {"kind": "event", "event": "stopped", "step": 3}
+    slower = [{**row, "seconds": 0.7} for row in steps]
+    alike = {"killed": [ranks, *steps[:3]], "resumed": [ranks, *slower[:3], stopped, {**ranks, "step": 3}, *slower[3:]]}
+    for name, rows in alike.items():
+        assert not reference.partly(run(name, rows)), name
+    other = [*steps[:2], {**steps[2], "loss": 0.34}]
+    for name, rows in {"lost": [ranks, *steps[1:]], "twice": [*steps[:3], steps[2]], "another": other}.items():
+        assert "rows differ" in reference.partly(run(name, rows)), name
+
+
+def test_a_run_that_comes_too_late_is_ended_and_one_that_ended_is_quoted(tmp_path: Path) -> None:
+    scene: Any = SimpleNamespace(log=tmp_path / "log")
+    scene.log.write_text("its last words")
+    for code, said in (("import time; time.sleep(60)", "not there in time"), ("", "ended before the fault: its last")):
+        worker = subprocess.Popen([sys.executable, "-S", "-c", code])
+        if not code:
+            worker.wait()
+        assert not wait_for_steps(RunFolder(tmp_path / "run"), 1, worker, most=0.2)
+        assert said in never_came(worker, scene) and worker.returncode == (-15 if code else 0)
+
+
+def test_ranks_that_do_not_come_to_an_end_are_ended() -> None:
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    with pytest.raises(UserError, match="was not done after 0 s"):
+        finished(process, most=0.2)
+    assert process.returncode == -15
 
 
 def test_a_worker_on_ray_is_found_by_what_it_writes(tmp_path: Path) -> None:

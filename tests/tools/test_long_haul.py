@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tools.faults.scene import Scene
 from tools.long_haul import __main__ as command
-from tools.long_haul import one, watch
+from tools.long_haul import many, one, watch
 from tools.long_haul.checks import change, gaps, thinned
 from tools.long_haul.one import Pace, calibrate, judged, pace, train
 from tools.long_haul.watch import Sample, Seen, line
@@ -141,6 +141,30 @@ def test_growth_and_slowing_are_wrong(tmp_path: Path) -> None:
     assert "grew" not in (said := haul("flat", [1000] * 100, flat)) and "fell" not in said
     assert "memory grew by 2.00%" in haul("grows", [1000] * 60 + [1020] * 40, flat)
     assert "speed fell by 10.00%" in haul("slows", [1000] * 100, slow)
+
+
+def test_the_killer_kills_workers_alone_and_says_how_far_the_study_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    worker, other = (subprocess.Popen([*sleeping, name]) for name in ("assay.studies.cradle", "somebody"))
+    try:
+        monkeypatch.setattr(many, "SAID", 0.0)
+        killer, spared = (many.Killer(share, seed=0, seconds=0.01) for share in (1.0, 0.0))
+        for run, process in (("a", worker), ("b", other)):
+            spared({"event": "started", "pid": process.pid, "run": run})
+            killer({"event": "started", "pid": process.pid, "run": run})
+        assert worker.wait(10) == -9
+        time.sleep(0.1)
+        assert other.poll() is None and killer.hit == {"a"} and killer.pids == [worker.pid] and not spared.hit
+        for event in ("retried", "finished"):
+            killer({"event": event, "run": "a"})
+        said = "1 runs finished, 1 workers killed, 1 times tried again"
+        assert said in capsys.readouterr().out and killer.retried == 1
+    finally:
+        for process in (worker, other):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from tools.faults.scene import ROOT, Found, Reference, Scene, timed, wait_for_steps
+from tools.faults.scene import ROOT, Found, Reference, Scene, end, never_came, timed, wait_for_steps
 
+from assay.errors import UserError
 from assay.runs import RunFolder
 
 MOST = 60.0
@@ -28,14 +29,14 @@ def ranks(scene: Scene, trials: int, seed: int = 0) -> Found:
     with timed(found):
         whole = scene.new()
         process = launch(scene, whole)
-        if process.wait(600):
+        if finished(process):
             raise RuntimeError(f"the run itself fails: {scene.log.read_text()[-2000:]}")
         reference = Reference(whole, 0.0)
         for _ in range(trials):
             folder = scene.new()
             process = launch(scene, folder)
             if not wait_for_steps(folder, order.randint(1, STEPS - 20), process):
-                found.check(False, f"it ended before the kill: {scene.log.read_text()[-300:]}")
+                found.check(False, never_came(process, scene))
                 continue
             began = time.monotonic()
             os.kill(order.choice(_children(process.pid)), signal.SIGKILL)
@@ -49,7 +50,7 @@ def ranks(scene: Scene, trials: int, seed: int = 0) -> Found:
             found.check(status == 1 and took[-1] < MOST, f"ended with {status} after {took[-1]:.0f} s")
             wrong = reference.partly(folder)
             found.check(not wrong, f"after the kill: {wrong}")
-            status = launch(scene, folder).wait(600)
+            status = finished(launch(scene, folder))
             wrong = scene.log.read_text()[-300:] if status else reference.whole(folder)
             found.check(not wrong, f"after the resume: {wrong}")
     found.said = (
@@ -67,6 +68,22 @@ def launch(scene: Scene, folder: RunFolder) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         )
+
+
+def finished(process: subprocess.Popen[bytes], most: float = 600.0) -> int:
+    """How a run without a fault ended.
+
+    Raises:
+        UserError: it goes on after `most` seconds; it is ended.
+    """
+    try:
+        return process.wait(most)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise UserError(
+            f"a run of {STEPS} steps on {RANKS} ranks was not done after {most:.0f} s.",
+            "Other work has the processor: wait for its end.",
+        ) from None
 
 
 def _children(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -212,6 +213,24 @@ def wait_for_steps(folder: RunFolder, steps: int, worker: Any, most: float = 120
             return False
         time.sleep(0.002)
     return False
+
+
+def end(worker: Any) -> None:
+    """Ask a process to end, then make it. torchrun asks its ranks too; killed at once, it would leave them behind."""
+    worker.terminate()
+    try:
+        worker.wait(60)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def never_came(worker: Any, scene: Scene) -> str:
+    """Why `wait_for_steps` said False; a worker that still runs (a crowded machine) is ended."""
+    if worker.poll() is None:
+        end(worker)
+        return "the run was not there in time; other work has the processor"
+    return f"the run ended before the fault: {scene.log.read_text(errors='replace')[-300:]}"
 
 
 def named(status: int) -> str:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from tools.faults.scene import Found, Scene, named, timed, wait_for_steps
+from tools.faults.scene import Found, Scene, named, never_came, timed, wait_for_steps
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 MOST = 5.0
@@ -28,7 +28,7 @@ def signals(scene: Scene, trials: int, seed: int = 0) -> Found:
             folder = scene.new()
             worker = scene.start(scene.arguments(folder, 60, 2))
             if not wait_for_steps(folder, order.randint(1, 40), worker):
-                found.check(False, f"a run ended before its signal: {scene.log.read_text()[-300:]}")
+                found.check(False, never_came(worker, scene))
                 continue
             began = time.perf_counter()
             os.kill(worker.pid, number)
