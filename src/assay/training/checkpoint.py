@@ -76,7 +76,7 @@ def load_checkpoint(folder: RunFolder, model: nn.Module, optimizer: torch.optim.
         return None
     verify_files(path)
     state = read_json(path / STATE)
-    load_weights(path, model)
+    _fill(model, path / MODEL)
     restore_moments(model, optimizer, _read(path / OPTIMIZER))
     return dict(state)
 
@@ -129,8 +129,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         UserError: a file is missing or damaged, or names and shapes are those of another model.
     """
-    file = path / MODEL
     verify_files(path, [MODEL])
+    _fill(model, path / MODEL)
+
+
+def _fill(model: nn.Module, file: Path) -> None:
     found, wanted = _read(file), named_weights(model)
     check_names(file, *({name: tuple(t.shape) for name, t in side.items()} for side in (found, wanted)))
     with torch.no_grad():
