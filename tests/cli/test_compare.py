@@ -77,6 +77,7 @@ def test_a_dry_run_needs_no_torch() -> None:
         (("--seeds", "0"), "--seeds"),
         (("--resume", "--out", "nowhere"), "there is no study to resume"),
         (("--data", "nowhere"), "nowhere"),
+        (("--together", "often"), "together = 'often'"),
     ],
 )
 def test_mistakes(options: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +109,15 @@ def test_what_runs_report_reaches_the_view() -> None:
     assert view.total == 2
     (run,) = view.runs.values()
     assert (run.label, run.seed, run.state, run.bits, run.loss) == ("causal", 1, "finished", 2.5, 2.0)
+
+
+def test_why_runs_are_not_trained_together_is_said_to_who_asked_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    event = {"event": "study", "runs": [{}], "workers": 1, "apart": {"dropout draws": 2, "no other": 1}}
+    forward(LiveProgress(), "auto")(event)
+    assert capsys.readouterr().err == ""
+    forward(LiveProgress(), "always")(event)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["2 runs not trained together: dropout draws.", "1 run not trained together: no other."]
 
 
 STUDY = """

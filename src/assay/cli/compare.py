@@ -176,7 +176,7 @@ def forward(view: LiveProgress, together: str = "never") -> Callable[[dict[str, 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "study":
             view.total = len(event["runs"])
-            for reason, number in event["apart"].items() if together == "always" else ():
+            for reason, number in event.get("apart", {}).items() if together == "always" else ():
                 view.console.print(
                     f"{number} run{'s' * (number != 1)} not trained together: {reason}.", highlight=False
                 )
