@@ -9,10 +9,25 @@
 #define CHUNK 16384 /* weights a chunk: about 3 microseconds of reading */
 #define MOST_EACH 4096
 #define STREAM 8
-#define AHEAD 1024  /* weights between the one that is read and the one that is asked for: 4 KB */
-#define TILE 8      /* weight rows whose sums are held in registers */
+#define AHEAD 1024 /* weights between the one that is read and the one that is asked for: 4 KB */
 #define MOST_ROWS 256
 #define GATE_ROWS 64 /* of the gate's matrix before as many of the other's */
+
+/* REG floats fill a register: wider vectors would live in memory here. SIDE rows side by side; the sums of TILE weight rows
+ * with all of them are held in registers. */
+#if defined(__AVX512F__)
+#define REG 16
+#define SIDE 32
+#define TILE 8
+#elif defined(__AVX__)
+#define REG 8
+#define SIDE 16
+#define TILE 4
+#else
+#define REG 4
+#define SIDE 16
+#define TILE 2
+#endif
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define MIX __builtin_shufflevector
@@ -23,6 +38,25 @@ typedef int32_t I4 __attribute__((vector_size(16)));
 #define MIX4(x, y, ...) __builtin_shuffle(x, y, (I4){__VA_ARGS__})
 #endif
 
+typedef float X __attribute__((vector_size(4 * REG), aligned(4), may_alias));
+INLINE X get(const float *p) { return *(const X *)p; }
+INLINE X get_some(const float *p, int count) {
+  X x = {0};
+  memcpy(&x, p, count * sizeof(float));
+  return x;
+}
+INLINE float total(X x) {
+#if REG == LANES
+  return sum_of(x);
+#else
+  float part[REG];
+  memcpy(part, &x, sizeof x);
+  for (int step = REG / 2; step; step /= 2)
+    for (int i = 0; i < step; i++) part[i] += part[i + step];
+  return part[0];
+#endif
+}
+
 /* Ask for `lines` of sixteen weights that are read AHEAD from here: the rows follow one another in memory. */
 INLINE void ask(const float *w, const int lines) {
 #pragma GCC unroll 8
@@ -30,49 +64,51 @@ INLINE void ask(const float *w, const int lines) {
 }
 
 static inline float dot(const float *w, const float *x, int n) {
-  V a = {0}, b = {0}, c = {0}, d = {0};
+  X sum[4] = {{0}};
   int i = 0;
-  for (; i + 64 <= n; i += 64) {
-    ask(w + i, 4);
-    a += load(w + i) * load(x + i);
-    b += load(w + i + 16) * load(x + i + 16);
-    c += load(w + i + 32) * load(x + i + 32);
-    d += load(w + i + 48) * load(x + i + 48);
+  for (; i + 4 * REG <= n; i += 4 * REG) {
+    ask(w + i, 4 * REG / LANES);
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; s++) sum[s] += get(w + i + s * REG) * get(x + i + s * REG);
   }
-  for (; i + 16 <= n; i += 16) a += load(w + i) * load(x + i);
-  if (i < n) b += some(w + i, n - i) * some(x + i, n - i);
-  return sum_of((a + b) + (c + d));
+  for (; i + REG <= n; i += REG) sum[0] += get(w + i) * get(x + i);
+  if (i < n) sum[1] += get_some(w + i, n - i) * get_some(x + i, n - i);
+  return total((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 INLINE void stream(const float *w, const float *x, int n, const int rows, float *y, int64_t stride) {
-  V even[STREAM], odd[STREAM];
+  X even[STREAM], odd[STREAM];
 #pragma GCC unroll 8
-  for (int r = 0; r < rows; r++) even[r] = odd[r] = all(0);
+  for (int r = 0; r < rows; r++) even[r] = odd[r] = (X){0};
   int i = 0;
   if (rows <= 4) /* too few sums at once to hide a multiplication's latency */
-    for (; i + 2 * LANES <= n; i += 2 * LANES) {
-      const V first = load(w + i), second = load(w + i + LANES);
-      ask(w + i, 2);
+    for (; i + 2 * REG <= n; i += 2 * REG) {
+      const X first = get(w + i), second = get(w + i + REG);
+      ask(w + i, REG > 8 ? 2 : 1);
 #pragma GCC unroll 8
       for (int r = 0; r < rows; r++) {
-        even[r] += first * load(x + (int64_t)r * n + i);
-        odd[r] += second * load(x + (int64_t)r * n + i + LANES);
+        even[r] += first * get(x + (int64_t)r * n + i);
+        odd[r] += second * get(x + (int64_t)r * n + i + REG);
       }
     }
-  for (; i + LANES <= n; i += LANES) {
-    const V here = load(w + i);
+  for (; i + REG <= n; i += REG) {
+    const X here = get(w + i);
     ask(w + i, 1);
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) even[r] += here * load(x + (int64_t)r * n + i);
+    for (int r = 0; r < rows; r++) even[r] += here * get(x + (int64_t)r * n + i);
   }
   if (i < n)
-    for (int r = 0; r < rows; r++) even[r] += some(w + i, n - i) * some(x + (int64_t)r * n + i, n - i);
+    for (int r = 0; r < rows; r++) even[r] += get_some(w + i, n - i) * get_some(x + (int64_t)r * n + i, n - i);
 #pragma GCC unroll 8
-  for (int r = 0; r < rows; r++) y[r * stride] = sum_of(even[r] + odd[r]);
+  for (int r = 0; r < rows; r++) y[r * stride] = total(even[r] + odd[r]);
 }
 
-/* The transposed of sixteen registers: interleaving first half and second turns the index of an element by a bit. */
-INLINE void transpose(V t[LANES]) {
+/* to[j][i] = from[i][j] for j < want, i < width, at most 16 each; rows of `from` behind the `have` that there are count 0. */
+static void turn(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
+#if REG == LANES
+  V t[LANES];
+  for (int i = 0; i < LANES; i++) t[i] = i < have ? take(from + i * step, want) : all(0);
+  /* Interleaving first half and second turns the index of an element by a bit; four times is all of it. */
   for (int round = 0; round < 4; round++) {
     V u[LANES];
 #pragma GCC unroll 8
@@ -82,30 +118,33 @@ INLINE void transpose(V t[LANES]) {
     }
     memcpy(t, u, sizeof u);
   }
+  for (int j = 0; j < want; j++) put(to + j * to_step, t[j], width);
+#else
+  for (int j = 0; j < want; j++)
+    for (int i = 0; i < width; i++) to[j * to_step + i] = i < have ? from[i * step + j] : 0;
+#endif
 }
 
-/* Groups of 32 rows, [n][32] each; the last one has 16 where no more are needed. */
-INLINE int group_of(int rows, int group) { return rows - group * 32 > 16 ? 32 : 16; }
+/* Groups of SIDE rows, [n][SIDE] each; the last one has 16 where no more are needed. */
+INLINE int group_of(int rows, int group) { return rows - group * SIDE > LANES ? SIDE : LANES; }
 
 static void pack(const float *x, int n, int rows, float *panel) {
   for (int from = 0; from < rows; from += LANES) {
-    const int group = from / 32, wide = group_of(rows, group);
-    float *to = panel + (int64_t)group * 32 * n + from % 32;
-    for (int i = 0; i < n; i += LANES) {
-      V t[LANES];
-      for (int r = 0; r < LANES; r++) t[r] = from + r < rows ? take(x + (int64_t)(from + r) * n + i, n - i) : all(0);
-      transpose(t);
-      for (int k = 0; k < LANES && i + k < n; k++) store(to + (int64_t)(i + k) * wide, t[k]);
-    }
+    const int group = from / SIDE, wide = group_of(rows, group), have = rows - from < LANES ? rows - from : LANES;
+    float *to = panel + (int64_t)group * SIDE * n + from % SIDE;
+    for (int i = 0; i < n; i += LANES)
+      turn(x + (int64_t)from * n + i, n, have, to + (int64_t)i * wide, wide, n - i < LANES ? n - i : LANES, LANES);
   }
 }
 
-/* out[v][i] = sixteen rows' products with weight row i; `ahead`: weights to ask for meanwhile. */
+/* out[i][row] = a group's products with weight row i < count; `ahead`: weights to ask for meanwhile. */
 INLINE void tile(const float *w, const float *panel, int n, const int wide, const int count, const float *ahead,
-                 V out[2][LANES]) {
-  V sum[2][TILE];
+                 float out[LANES][SIDE]) {
+  X sum[TILE][SIDE / REG];
 #pragma GCC unroll 8
-  for (int i = 0; i < count; i++) sum[0][i] = sum[1][i] = all(0);
+  for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+    for (int v = 0; v < wide / REG; v++) sum[i][v] = (X){0};
   for (int from = 0; from < n; from += LANES) {
     const int to = from + LANES < n ? from + LANES : n;
     if (count == TILE)
@@ -113,51 +152,40 @@ INLINE void tile(const float *w, const float *panel, int n, const int wide, cons
       for (int i = 0; i < TILE; i++) __builtin_prefetch(ahead + (from / LANES * TILE + i) * LANES, 0, 2);
 #pragma GCC unroll 2
     for (int k = from; k < to; k++) {
-      const V first = load(panel + (int64_t)k * wide), second = wide > LANES ? load(panel + (int64_t)k * wide + LANES) : first;
+      X side[SIDE / REG];
+#pragma GCC unroll 4
+      for (int v = 0; v < wide / REG; v++) side[v] = get(panel + (int64_t)k * wide + v * REG);
 #pragma GCC unroll 8
       for (int i = 0; i < count; i++) {
         const float weight = w[(int64_t)i * n + k];
-        sum[0][i] += weight * first;
-        if (wide > LANES) sum[1][i] += weight * second;
+#pragma GCC unroll 4
+        for (int v = 0; v < wide / REG; v++) sum[i][v] += weight * side[v];
       }
     }
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < count; i++) {
-    out[0][i] = sum[0][i];
-    if (wide > LANES) out[1][i] = sum[1][i];
-  }
+  for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+    for (int v = 0; v < wide / REG; v++) *(X *)(out[i] + v * REG) = sum[i][v];
 }
 
-INLINE void tiles(const float *w, const float *panel, int n, const int wide, int count, V out[2][LANES]) {
+INLINE void tiles(const float *w, const float *panel, int n, const int wide, int count, float out[LANES][SIDE]) {
   int i = 0;
-  for (; i + TILE <= count; i += TILE) {
-    V part[2][LANES];
-    tile(w + (int64_t)i * n, panel, n, wide, TILE, w + (int64_t)(i + TILE) * n, part);
-    memcpy(out[0] + i, part[0], TILE * sizeof(V));
-    if (wide > LANES) memcpy(out[1] + i, part[1], TILE * sizeof(V));
-  }
-  for (; i < count; i++) {
-    V part[2][LANES];
-    tile(w + (int64_t)i * n, panel, n, wide, 1, w, part);
-    out[0][i] = part[0][0], out[1][i] = part[1][0];
-  }
+  for (; i + TILE <= count; i += TILE) tile(w + (int64_t)i * n, panel, n, wide, TILE, w + (int64_t)(i + TILE) * n, out + i);
+  for (; i < count; i++) tile(w + (int64_t)i * n, panel, n, wide, 1, w, out + i);
 }
 
 static void tiled(const float *w, const float *panel, int n, int rows, int count, float *y, int64_t stride) {
+  float out[LANES][SIDE];
   for (int at = 0; at < count; at += LANES)
-    for (int group = 0; group * 32 < rows; group++) {
+    for (int group = 0; group * SIDE < rows; group++) {
       const int here = count - at < LANES ? count - at : LANES, wide = group_of(rows, group);
-      const float *from = w + (int64_t)at * n, *side = panel + (int64_t)group * 32 * n;
-      V out[2][LANES];
-      for (int i = here; i < LANES; i++) out[0][i] = out[1][i] = all(0);
-      if (wide > LANES) tiles(from, side, n, 32, here, out);
-      else tiles(from, side, n, 16, here, out);
-      for (int v = 0; v < wide / LANES; v++) {
-        const int first = group * 32 + v * LANES;
-        transpose(out[v]);
-        for (int r = 0; r < LANES && first + r < rows; r++) put(y + (first + r) * stride + at, out[v][r], here);
-      }
+      const float *from = w + (int64_t)at * n, *side = panel + (int64_t)group * SIDE * n;
+      if (wide > LANES) tiles(from, side, n, SIDE, here, out);
+      else tiles(from, side, n, LANES, here, out);
+      for (int first = group * SIDE; first < rows && first < group * SIDE + wide; first += LANES)
+        turn(out[0] + first % SIDE, SIDE, here, y + first * stride + at, stride,
+             rows - first < LANES ? rows - first : LANES, here);
     }
 }
 
