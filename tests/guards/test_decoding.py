@@ -15,8 +15,10 @@ from assay.spec.model import ModelSpec
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the stated numbers are those of the native step")
 
-NATIVE = {"operators": 11, "products": 0, "copies": 2, "allocations": 1}
+NATIVE = {"operators": 9, "products": 0, "copies": 2, "allocations": 1}
 """A token of every row, at any depth: the whole step is one call."""
+BEAMS = {"operators": 210, "products": 0, "copies": 31, "allocations": 79}
+"""A token of four beams, at any depth: one call, and the search among its logits."""
 LAYER = {"operators": 187, "products": 7, "copies": 10, "allocations": 33, "bytes": 40_502}
 """A token of three rows, a layer of the modules, where they run. Fewer is better: lower the numbers with the work."""
 
@@ -40,12 +42,15 @@ def model_of(layers: int) -> Model:
     )  # fmt: skip
 
 
-def token_cost(layers: int, rows: int, change: Callable[[Model], Any] = lambda model: None) -> dict[str, float]:
+def token_cost(
+    layers: int, rows: int, change: Callable[[Model], Any] = lambda model: None, beams: int = 1
+) -> dict[str, float]:
     model = model_of(layers)
     change(model)
     ids = torch.randint(11, 512, (rows, 16), generator=torch.Generator().manual_seed(0))
     few, many = (
-        work_of(lambda new=new: model.generate(ids, max_new_tokens=new, ignore_eos=True)) for new in (16, 48)
+        work_of(lambda new=new: model.generate(ids, max_new_tokens=new, ignore_eos=True, num_beams=beams))
+        for new in (16, 48)
     )  # fmt: skip
     return per_unit(few, many, 32)
 
@@ -59,6 +64,11 @@ def hook(model: Model) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 20])
 def test_a_native_token_costs_the_same_few_operators_at_any_depth(layers: int, rows: int) -> None:
     assert not above(token_cost(layers, rows), NATIVE)
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_a_token_of_beams_copies_no_cache(layers: int) -> None:
+    assert not above(token_cost(layers, 1, beams=4), BEAMS)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
