@@ -69,7 +69,7 @@ def crews(
         rest = len(runs) - sum(apart.values())
         return Crews(apart=dict(apart) | ({"times would not compare with those of the others": rest} if rest else {}))
     most = min(MOST, math.ceil(len(runs) / max(workers, 1)))
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for members in kinds.values():
         number = math.ceil(len(members) / most)
         for crew in (members[i::number] for i in range(number)):
