@@ -23,7 +23,7 @@ COMMANDS = {
     "inspect": "Show a model's parts, parameters, FLOPs, memory, masks and blocks.",
     "diff": "Show in what two models differ.",
     "table": "Print tables of the known models: norms, or sizes.",
-    "export": "Write a model into a folder, in a published format or assay's own.",
+    "export": "Write a model with its tokenizer into a folder, in a published format or assay's own.",
     "probe": "Look into models: gradients, activations, attention, updates, layer by layer.",
     "lr-find": "Find a learning rate by a range test.",
     "cost": "Estimate FLOPs, memory, time, energy, CO2 and money of a model.",

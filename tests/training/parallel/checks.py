@@ -7,7 +7,7 @@ import errno
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,9 @@ def held(training: loop.Training) -> dict[str, dict[str, Any]]:
 def write(world: World, run: dict[str, Any], out: str) -> Any:
     """One step, and its checkpoint; weights are overwritten as soon as `save` returns."""
     training = begun(world, run, out)
-    training._step()
+    step = training._step()
+    with suppress(StopIteration):
+        step.send((training.take(next(step)), 0.0))
     wanted = held(training)
     training.keeper.save(1, training.at.plain())
     with torch.no_grad():
