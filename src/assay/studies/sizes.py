@@ -21,6 +21,7 @@ from assay.runs import StudyFolder
 from assay.runs.files import write_text
 from assay.spec.study import RunSpec, StudySpec
 from assay.stats.composition import WHOLE
+from assay.studies.crews import together
 from assay.studies.runner import in_turns, run_all
 
 __all__ = ["FILE", "Sizes", "rows", "sizes"]
@@ -133,7 +134,7 @@ def sizes(
         UserError: fewer than two widths came to their end, or the disk is full.
         KeyboardInterrupt: on Ctrl-C; finished runs are kept.
     """
-    do = {"workers": workers, "progress": progress, "command": command}
+    do = {"workers": workers, "progress": progress, "command": command, "together": together("auto", timed=())}
     told: list[str] = []
     best: dict[int, float] = {}
     if len(given.rates) > 1:
