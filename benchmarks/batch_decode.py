@@ -156,7 +156,7 @@ def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
     times = measure.interleave({"assay": lambda: ours(new), "transformers": lambda: theirs(new)}, seconds, 0, 3)
     out.rounds = len(times["assay"])
     out.rows = of_times({who: [t / new for t in values] for who, values in times.items()}, "assay")
-    out.rows += cannot({"llama.cpp": "llama-cpp-python's own interface decodes one row at a time"})
+    out.rows += cannot({"llama.cpp": "compared at one row alone so far, see decode"})
     out.notes.append(f"A call decodes {rows} row{'s' * (rows > 1)} at once; the prompt is part of the call.")
     out.aim_at("transformers", GOAL)
     return out
