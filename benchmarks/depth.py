@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from assay.nn import build
 from assay.nn.compiling import compile_blocks
-from assay.nn.kernels.native import keep_memory
+from assay.nn.kernels.heap import keep_memory
 from assay.nn.loss import cross_entropy_sum
 from assay.spec.masks import Causal, Mask
 from assay.spec.memory import step_bytes

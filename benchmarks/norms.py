@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.nn.kernels import native
+from assay.nn.kernels import heap, native
 from assay.nn.kernels.norms import fused_norm
 from benchmarks import gpu
 from benchmarks.measure import machine, quartiles
@@ -109,7 +109,7 @@ def check(kind: str, name: str, case: Case, inputs: list[Tensor], dy: Tensor, to
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
-    kept = native.keep_memory() if args.keep else False
+    kept = heap.keep_memory() if args.keep else False
     device = args.device
     dtype = getattr(torch, args.dtype)
     clock = time.process_time if args.threads == 1 and device == "cpu" else time.perf_counter

@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 from assay.data.loader import Loader  # noqa: E402
 from assay.data.shards import TokenDocuments  # noqa: E402
 from assay.data.specials import vocabulary  # noqa: E402
-from assay.nn.kernels.native import keep_memory  # noqa: E402
+from assay.nn.kernels.heap import keep_memory  # noqa: E402
 from assay.objectives import make  # noqa: E402
 from assay.spec.objective import ObjectiveSpec  # noqa: E402
 

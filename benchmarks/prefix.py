@@ -27,7 +27,7 @@ from assay.data.specials import vocabulary
 from assay.nn import build
 from assay.nn.batch import to_tensors
 from assay.nn.compiling import compile_blocks
-from assay.nn.kernels.native import keep_memory
+from assay.nn.kernels.heap import keep_memory
 from assay.nn.transformer import Transformer
 from assay.objectives import Example, Examples, Lengths, make
 from assay.spec.objective import ObjectiveSpec

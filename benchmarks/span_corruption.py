@@ -31,7 +31,7 @@ from assay.data.shards import TokenDocuments
 from assay.data.specials import vocabulary
 from assay.nn.batch import TensorBatch, to_tensors
 from assay.nn.compiling import compile_blocks
-from assay.nn.kernels.native import keep_memory
+from assay.nn.kernels.heap import keep_memory
 from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
 from assay.objectives import Examples, make

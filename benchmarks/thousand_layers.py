@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import assay
-from assay.nn.kernels.native import keep_memory
+from assay.nn.kernels.heap import keep_memory
 from assay.training.api import make_run
 from assay.training.loop import train_run
 from assay.training.setup import make_loader

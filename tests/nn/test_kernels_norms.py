@@ -186,9 +186,3 @@ def test_one_pool_of_threads() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["1", "ok"], done.stderr
-
-
-def test_keeping_memory_says_whether_it_could(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert native.keep_memory() == (native.platform.libc_ver()[0] == "glibc")
-    monkeypatch.setattr(native.platform, "libc_ver", lambda: ("", ""))
-    assert not native.keep_memory()

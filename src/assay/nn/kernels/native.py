@@ -26,7 +26,7 @@ import torch
 
 from assay.data.cache import cached_bytes
 
-__all__ = ["Library", "keep_memory", "status", "threads", "why_not"]
+__all__ = ["Library", "status", "threads", "why_not"]
 
 FLAGS = ("-O2", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11", "-w")
 NATIVE = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",)}
@@ -180,21 +180,3 @@ def _open(binary: bytes) -> ctypes.CDLL:
         path = Path(folder, "kernel.so")
         path.write_bytes(binary)
         return ctypes.CDLL(str(path))  # stays mapped after the file is gone
-
-
-def keep_memory() -> bool:
-    """Let glibc keep freed memory in the process instead of giving pages back and faulting them in again.
-
-    By default it returns the top of the heap as soon as a few large tensors are free, and a training step frees
-    and takes the same sizes over and over: for a norm over 16 MB, page faults then cost more than the work. The
-    process keeps its peak until it ends. No effect elsewhere than on glibc.
-
-    Returns:
-        Whether it took effect.
-    """
-    trim, pad, map_from = -1, -2, -3  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    wanted = ((map_from, 32 << 20), (trim, 2**31 - 1), (pad, 64 << 20))
-    return all([libc.mallopt(what, value) == 1 for what, value in wanted])
