@@ -20,6 +20,7 @@ def resident():
     return int(fields["VmRSS"].split()[0]) >> 10  # MiB
 
 tidied, living = Heap(every=0.0), []
+tidied.tidy()
 first = resident()
 for _ in range(30):  # a large tensor is freed, and something small comes to lie in its place
     tensors = [torch.ones(1 << 22) for _ in range(3)]
@@ -47,15 +48,28 @@ def test_pages_that_nothing_lives_in_are_given_back() -> None:
     assert 25 < int(left) < 45
 
 
-def test_it_is_given_back_once_in_a_while_and_only_where_it_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[float] = []
-    now = [0.0]
+def test_it_is_given_back_where_the_process_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, size, given = [0.0], [1000], []
     monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(heap, "give_back", lambda: given.append(now[0]) or True)
+    monkeypatch.setattr(heap, "resident", lambda: size[0])
     monkeypatch.setattr(heap, "keep_memory", lambda: True)
-    kept, left = heap.Heap(every=60.0), heap.Heap(keep=False, every=60.0)
-    for second in range(200):
+
+    def give_back() -> bool:
+        given.append(now[0])
+        size[0] = 900
+        return True
+
+    monkeypatch.setattr(heap, "give_back", give_back)
+    kept = heap.Heap(every=5.0)
+    for second in range(40):
         now[0] = float(second)
+        size[0] += {3: 20, 4: 100, 9: 5, 20: 50}.get(second, 0)  # 0.5 % at 9 s is no growth
         kept.tidy()
-        left.tidy()
-    assert given == [60.0, 120.0, 180.0]
+    assert given == [5.0, 20.0]
+    size[0] = 5000
+    heap.Heap(keep=False).tidy()
+    assert given == [5.0, 20.0]
+
+
+def test_a_process_knows_its_size() -> None:
+    assert heap.resident() > 1 << 20 or not GLIBC

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import time
 
-__all__ = ["Heap", "give_back", "keep_memory"]
+__all__ = ["Heap", "give_back", "keep_memory", "resident"]
 
 TRIM, PAD, MAP_FROM = -1, -2, -3
 """M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h."""
@@ -27,7 +28,7 @@ def keep_memory() -> bool:
 
 
 def give_back() -> bool:
-    """Give all free pages back at once; those that are needed again are faulted in again, about 0.1 s for 400 MB.
+    """Give all free pages back at once; those that are needed again are faulted in again, some 0.1 s for 400 MB.
 
     Returns:
         Whether any were.
@@ -36,28 +37,44 @@ def give_back() -> bool:
 
 
 class Heap:
-    """Keeps memory between the steps of a long run, and gives it back once in a while.
+    """Keeps memory between the steps of a long run, and gives it back where the process has grown.
 
     Small things that live on (rows, caches) come to lie where a large tensor was; the next one then takes fresh pages,
     and over hours the pages that were ever touched become more, though nothing is lost.
     """
 
-    def __init__(self, *, keep: bool = True, every: float = 60.0) -> None:
+    GROWN = 1.01
+    """Times its size after the step that followed the last time."""
+
+    def __init__(self, *, keep: bool = True, every: float = 5.0) -> None:
         """Keep memory from now on.
 
         Args:
             keep: False: leave glibc as it is, and never give anything back.
-            every: seconds between two times that memory is given back.
+            every: seconds at least between two times that memory is given back.
         """
         self.every, self.kept = every, keep and keep_memory()
-        self.last = time.monotonic()
+        self.last, self.settled = time.monotonic(), 0
 
     def tidy(self) -> bool:
         """Give memory back where it is time; called between two steps. Returns whether it did."""
-        if not self.kept or time.monotonic() - self.last < self.every:
+        if not self.kept or not (size := resident()):
             return False
-        self.last = time.monotonic()
+        if not self.settled:  # the first step since: what steps need is there again
+            self.settled = size
+        if size <= self.GROWN * self.settled or time.monotonic() - self.last < self.every:
+            return False
+        self.last, self.settled = time.monotonic(), 0
         return give_back()
+
+
+def resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _glibc() -> bool:
