@@ -3,9 +3,10 @@
     python -m benchmarks.rank --json rank.json
 
 Contenders, interleaved, each on the same float32 patterns: `svdvals` a head (what a user writes), `svdvals` of all
-heads at once, and assay's `singular_values` (eigenvalues of A A^T in float64, a thread a head). Before timing, the
-effective, stable and exact rank of some are compared with a float64 SVD: they must agree to 1e-4. `--grow` measures 4
-lengths and the exponent of time against length (theory: 3 for large ones).
+heads at once, and assay's `singular_values` (eigenvalues of A A^T in float64, a thread a head, by a C kernel; under
+ASSAY_NATIVE=0 by LAPACK). Before timing, the effective, stable and exact rank of some are compared with a float64
+SVD: they must agree to 1e-4. `--grow` measures 4 lengths and the exponent of time against length (theory: 3 for large
+ones).
 """
 
 from __future__ import annotations

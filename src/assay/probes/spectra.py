@@ -7,8 +7,9 @@
 
 Float32 matrices go through the eigenvalues of A A^T in float64, whose singular values are right to about 1e-8 of the
 largest: finer than the entries of a float32 matrix themselves decide (6e-8 each), and half the work of an SVD. Float64
-matrices go through their SVD. On a CPU the matrices are shared out among threads, one thread each, since LAPACK gains
-little from several threads on one small matrix.
+matrices go through their SVD. On a CPU a C kernel finds those eigenvalues (`gram.py`); where it cannot serve, LAPACK
+does. Either way the matrices are shared out among threads, one thread each, since little is gained from several
+threads on one small matrix.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from assay.probes.gram import gram_values
 
 __all__ = [
     "condition_number", "effective_rank", "exact_rank", "mean_cosine", "singular_values", "stable_rank",
@@ -42,13 +45,15 @@ def singular_values(matrices: Float[Tensor, "*many m n"], *, triangular: bool = 
     if columns < rows:
         flat, triangular = flat.mT, False
     triangular = triangular and rows == columns
-    values = _shared(_by_triangle if triangular else _by_gram, flat)
-    return values.reshape(*many, -1)
+    squares = gram_values(flat, triangular=triangular)
+    if squares is None:
+        squares = _shared(_by_triangle if triangular else _by_gram, flat)
+    return squares.flip(-1).clamp_min(0).sqrt().reshape(*many, -1)
 
 
 def _by_gram(matrices: Tensor) -> Tensor:
     wide = matrices.double()
-    return _roots(wide @ wide.mT)
+    return torch.linalg.eigvalsh(wide @ wide.mT)
 
 
 def _by_triangle(matrices: Tensor) -> Tensor:
@@ -59,11 +64,7 @@ def _by_triangle(matrices: Tensor) -> Tensor:
     for j in range(BLOCKS):
         start, end = edges[j], edges[j + 1]
         gram[..., start:, start:end] = wide[..., start:, :end] @ wide[..., start:end, :end].mT
-    return _roots(gram)  # eigvalsh reads the lower triangle alone
-
-
-def _roots(gram: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(gram).flip(-1).clamp_min(0).sqrt()
+    return torch.linalg.eigvalsh(gram)  # reads the lower triangle alone
 
 
 def _shared(work: object, matrices: Tensor) -> Tensor:
