@@ -1,6 +1,7 @@
 """What every test may use. Threads are limited here, before anything imports torch."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -17,6 +18,17 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("repeat", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("ASSAY_HYPOTHESIS", "repeat"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch, afterwards as many as before: counts and roundings do not depend on how many there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What one more decoded token costs, counted: operators, copies, allocations, bytes."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,10 @@ from assay.generation.build import build
 from assay.generation.model import Model
 from assay.spec.model import ModelSpec
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the stated numbers are those of the native step")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="the stated numbers are those of the native step"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 NATIVE = {"operators": 9, "products": 0, "copies": 2, "allocations": 1}
 """A token of every row, at any depth: the whole step is one call."""
@@ -21,14 +24,6 @@ BEAMS = {"operators": 210, "products": 0, "copies": 31, "allocations": 79}
 """A token of four beams, at any depth: one call, and the search among its logits."""
 LAYER = {"operators": 187, "products": 7, "copies": 10, "allocations": 33, "bytes": 40_502}
 """A token of three rows, a layer of the modules, where they run. Fewer is better: lower the numbers with the work."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(layers: int) -> Model:

@@ -1,7 +1,7 @@
 """What a training step of one more layer costs, counted: products, operators, copies, allocations, bytes, kernels."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +20,10 @@ from assay.spec.training import OptimizerSpec
 from assay.training.memory import peak_bytes
 from assay.training.optimizer import adamw
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the stated numbers are those of the C kernels")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("cc") is None, reason="the stated numbers are those of the C kernels"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 2, 128, 128, 512
 ONE = 4 * ROWS * LENGTH * WIDTH
@@ -33,14 +36,6 @@ The bytes are 49 streams. Fewer is better: lower these numbers with the work tha
 """
 KERNELS = {"graphs": 3, "kernels": 49}
 """Of a compiled model, whatever its depth: the block, the final norm, the loss."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(layers: int) -> Transformer:
