@@ -6,7 +6,8 @@
 Everything that a run does at a step is in the time: making the batch, forward, backward, clipping, AdamW, the row of
 metrics. Both are eager, in one process, round by round, on one thread. A round is a few steps of every seed, those of
 one seed in a row, so that a seed by itself finds its weights in the caches as it would in a process of its own. What
-is shown is a round's processor time by its steps.
+is shown is a round's processor time by its steps. Before it, losses and gradients of the first steps are compared.
+The peer is assay itself, one seed at a time: no library that stands beside it trains several seeds as one model.
 """
 
 from __future__ import annotations
@@ -20,25 +21,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec, StudySpec
 from assay.training.loop import Training
 from assay.training.text import Text, load_text
-from assay.training.together.eligible import pays, step_flops
+from assay.training.together.eligible import LARGEST, pays, step_flops
 from assay.training.together.train import Crew, Member
 from benchmarks import measure
 from benchmarks.command import lines
-from benchmarks.result import Check, Result, Row, Spread, pairwise
+from benchmarks.result import Check, Result, pairwise
+from benchmarks.rows import of_times
 
 WIDTHS, MEMBERS = (16, 32, 64, 128, 256), (2, 4, 8)
 LAYERS, BATCH, LENGTH, VOCABULARY = 4, 6, 128, 512
 """The quick claims' standard run, but for the width."""
 STEPS = 4
 """Of every seed in a round."""
-DRIFT = 1e-3
-"""Nats by which two runs may part in some hundred steps that round differently; seeds are 0.1 apart."""
+FIRST = 6
+"""Steps of every seed that are compared before anything is timed."""
+APART = {"loss": 1e-4, "grad_norm": 1e-3}
+"""Shares by which what rounds differently may differ in those steps; another seed's is TODO."""
+OURS, THEIRS = "assay, together", "one by one"
 
 
 def runs_of(
@@ -50,7 +56,9 @@ def runs_of(
         {
             "model": {"layers": layers, "width": width, "attention": {"heads": max(width // 32, 1)}, "context": 512},
             "train": {"steps": 10**6, "batch_size": batch, "length": length, "evaluations": 1, "checkpoints": 1,
-                      "compile": False},
+                      "compile": False, "optimizer": {"learning_rate": 1e-3},
+                      # At once the whole rate: else the first losses would say nothing of gradients.
+                      "schedule": {"kind": "constant", "warmup": 0}},
             "data": {"source": source, "tokenizer": tokens},
             "vary": {},
             "seeds": members,
@@ -76,60 +84,95 @@ def crews(runs: Sequence[RunSpec], text: Text) -> Iterator[tuple[Crew, list[Crew
             folder.close()
 
 
+def apart(ours: Sequence[dict[str, Any]], alone: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """By what share rows of the same steps differ, at most; NaN where one of them is not a number.
+
+    Args:
+        ours: rows of metrics, of some seeds and steps.
+        alone: those of the same seeds and steps, run by themselves.
+    """
+    found = {}
+    for name in APART:
+        mine, theirs = (np.array([row[name] for row in rows]) for rows in (ours, alone))
+        found[name] = float(np.max(np.abs(mine - theirs) / np.abs(theirs)))
+    return found
+
+
 def compare(width: int, members: int, seconds: float, **sizes: Any) -> dict[str, Any]:
-    """Times of a round, as one and one by one, and how far losses have come apart."""
+    """How far the first steps are apart, then times of a round as one and one by one."""
     runs = runs_of(width, members, **sizes)
-    with crews(runs, load_text(runs[0].data)) as (together, apart, rows):
+    with crews(runs, load_text(runs[0].data)) as (together, alone, rows):
 
         def as_one() -> None:
             for _ in range(STEPS):
                 together.step()
 
         def one_by_one() -> None:
-            for crew in apart:
+            for crew in alone:
                 for _ in range(STEPS):
                     crew.step()
 
-        times = measure.interleave({"together": as_one, "apart": one_by_one}, seconds, warmup=1)
-        drift = max(abs(a["loss"] - b["loss"]) for a, b in zip(rows[:members], rows[members:], strict=True))
-        steps = int(rows[0]["step"])
-    return {"width": width, "members": members, "times": times, "drift": drift, "steps": steps,
-            "flops": step_flops(runs[0]), "auto": pays(runs[0])}  # fmt: skip
+        first = []
+        for _ in range(FIRST):
+            for crew in (together, *alone):
+                crew.step()
+            first += [dict(row) for row in rows]
+        sides = [[row for n, row in enumerate(first) if n // members % 2 == side] for side in (0, 1)]
+        times = measure.interleave({OURS: as_one, THEIRS: one_by_one}, seconds, warmup=1)
+        wanted = FIRST + STEPS * (len(times[OURS]) + 1)
+        missing = sum(wanted - int(row["step"]) for row in rows)
+    return {"width": width, "members": members, "times": times, "apart": apart(*sides), "missing": missing,
+            "steps": wanted, "flops": step_flops(runs[0]), "auto": pays(runs[0])}  # fmt: skip
 
 
-def result_of(found: Sequence[dict[str, Any]], setting: str) -> Result:
-    """Rows of all sizes."""
+def result_of(one: dict[str, Any], setting: str) -> Result:
+    """One size: rows, checks, and as a target that what `auto` trains together is no slower so."""
+    width, members = one["width"], one["members"]
     out = Result(
-        "together", "Seeds trained together as one batched model", "training", setting, "ms a step of one seed",
-        rounds=min(len(one["times"]["together"]) for one in found),
+        f"together-{width}-{members}", f"{members} seeds trained together, {width} wide", "training", setting,
+        "ms a step of one seed", rounds=len(one["times"][OURS]),
     )  # fmt: skip
-    for one in found:
-        name, members = f"width {one['width']}, {one['members']} seeds", one["members"]
-        ours, theirs = one["times"]["together"], one["times"]["apart"]
-        each = 1e3 / members / STEPS
-        out.rows.append(Row(f"{name}: together", "assay", Spread.of(ours).times(each)))
-        out.rows.append(Row(f"{name}: one by one", "other", Spread.of(theirs).times(each), pairwise(ours, theirs)))
-        out.checks.append(Check(f"{name}: losses after {one['steps']} steps, nats", one["drift"], DRIFT))
-    chosen = ", ".join(f"{one['width']}" for one in found if one["auto"] and one["members"] == found[0]["members"])
-    out.notes.append(f"Widths that `--together auto` trains together: {chosen or 'none'}.")
+    out.rows = of_times(one["times"], OURS, factor=1e3 / members / STEPS)
+    out.checks = [
+        Check(f"{name.replace('_', ' ')} of each seed's first {FIRST} steps against its own run's", share, APART[name])
+        for name, share in one["apart"].items()
+    ]
+    out.checks.append(Check(f"steps that a seed lacks of the {one['steps']} asked for", float(one["missing"]), 0.0))
+    how = "trains this size together" if one["auto"] else "leaves each run of this size alone"
+    out.notes.append(f"`--together auto` {how} ({one['flops']:.2g} training FLOPs a step, at most {LARGEST:.0e}).")
+    if one["auto"]:
+        out.aim_at(THEIRS, 1.0)
     return out
 
 
-def suite(seconds: float, long: bool) -> list[Result]:
-    """The widths of small studies with four seeds; long: more numbers of seeds, and wider models."""
+def picture(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Where it pays: times as fast as one by one, by width."""
+    rows: list[dict[str, Any]] = []
+    for one in found:
+        gain = pairwise(one["times"][OURS], one["times"][THEIRS])
+        rows.append({"series": f"{one['members']} seeds", "x": one["width"], "y": gain.median, "low": gain.low,
+                     "high": gain.high})  # fmt: skip
+    widths = [one["width"] for one in found]
+    rows += [{"series": "as fast", "x": width, "y": 1.0} for width in (min(widths), max(widths))]
+    return {"title": "Seeds trained together: where it pays", "x": "width", "y": "times as fast as one by one",
+            "kind": "lines", "log_x": True, "log_y": True, "rows": rows}  # fmt: skip
+
+
+def suite(seconds: float, long: bool, *, cases: Sequence[tuple[int, int]] = (), **changes: Any) -> list[Result]:
+    """Four seeds of each width of small studies, a result each; long: a wider one, and two and eight seeds."""
     torch.set_num_threads(1)
     measure.clock = time.process_time
-    cases = [(w, k) for w in WIDTHS for k in MEMBERS] if long else [(w, 4) for w in WIDTHS[:4]]
-    return [_measured(cases, seconds, layers=LAYERS, batch=BATCH, length=LENGTH, vocabulary=VOCABULARY)]
-
-
-def _measured(cases: Sequence[tuple[int, int]], seconds: float, **sizes: int) -> Result:
+    if not cases:
+        cases = [(w, k) for w in WIDTHS for k in MEMBERS if k == 4 or w <= 64] if long else [(w, 4) for w in WIDTHS[:4]]
+    sizes = {"layers": LAYERS, "batch": BATCH, "length": LENGTH, "vocabulary": VOCABULARY} | changes
     found = [compare(width, members, seconds / len(cases), **sizes) for width, members in cases]
-    return result_of(
-        found,
+    setting = (
         f"{sizes['layers']} layers, {sizes['batch']} x {sizes['length']} tokens, vocabulary {sizes['vocabulary']}, "
-        "float32, eager, 1 thread, processor time",
+        "whole steps of real runs, float32, eager, 1 thread, processor time"
     )
+    results = [result_of(one, setting) for one in found]
+    results[0].pictures.append(picture(found))
+    return results
 
 
 def main() -> None:
@@ -142,15 +185,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of processor time, shared by all sizes")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    measure.clock = time.process_time
     cases = [(int(w), int(k)) for w in args.widths.split(",") for k in args.members.split(",")]
-    result = _measured(
-        cases, args.seconds, layers=args.layers, batch=args.batch, length=args.length, vocabulary=args.vocabulary
-    )
-    print("\n".join(lines(result)))
+    sizes = {name: getattr(args, name) for name in ("layers", "batch", "length", "vocabulary")}
+    results = suite(args.seconds, False, cases=cases, **sizes)
+    for result in results:
+        print("\n".join(lines(result)))
     if args.json:
-        args.json.write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps([result.to_dict() for result in results], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
