@@ -6,7 +6,8 @@
 The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 24
 tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams, whole calls timed. transformers has no
 decoder with a visible prefix: there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in
-a loop that costs less than its own `generate`. The same tokens come out of both before anything is timed.
+a loop that costs less than its own `generate`. llama.cpp, through its server's continuous batching, decodes the rows of
+the decoders. The same tokens come out of all before anything is timed.
 
 `--busy` is for machines that others use too: one thread, its own processor time, and besides whole calls what one
 more token of every row costs, from calls of two lengths, so that the prompt cancels.
@@ -21,6 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -30,16 +32,16 @@ from torch import Tensor
 from assay.generation.build import build
 from assay.generation.model import Model
 from assay.spec.model import ModelSpec
-from benchmarks import measure
+from benchmarks import llama, measure
 from benchmarks.command import command_line
 from benchmarks.decode import SHAPES, reference, weight_bytes
 from benchmarks.result import Check, Result
 from benchmarks.rows import cannot, of_times
 
-__all__ = ["CASES", "suite"]
+__all__ = ["CASES", "Case", "suite"]
 
 Way = Callable[[int], Tensor]
-PROMPT, GOAL = 16, 3.0
+PROMPT, CHECKED, GOAL = 16, 8, 3.0
 
 
 def prompt(rows: int, length: int, vocabulary: int) -> Tensor:
@@ -123,13 +125,44 @@ def encoder_decoder(shape: dict[str, Any], rows: int) -> tuple[Model, Way, Way]:
     return model, ours, their_generate(other, ids)
 
 
-CASES: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[Model, Way, Way]]]] = {
-    "batch-16": ("Decoding, batch 16, decoder", lambda shape: batch(shape, 16)),
-    "prefix-16": ("Decoding, batch 16, prefix decoder", lambda shape: prefix(shape, 16)),
-    "encoder-decoder-16": ("Decoding, batch 16, encoder-decoder", lambda shape: encoder_decoder(shape, 16)),
-    "beams-4": ("Beam search, 4 beams, decoder", lambda shape: batch(shape, 1, 4)),
+NO_BEAMS = "llama.cpp has no beam search: it was taken out of the library in June 2024"
+NO_ENCODER = (
+    "its server, which is all that xllamacpp has of it, never runs an encoder (llama_encode): it hands every prompt to "
+    "the decoder"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to decode."""
+
+    title: str
+    make: Callable[[dict[str, Any]], tuple[Model, Way, Way]]
+    """(model, assay's way, transformers' way) of a shape."""
+    rows: int = 16
+    causal: bool = True
+    """Whether a token of the prompt sees only what is before it."""
+    no_llama: str = ""
+    """Why llama.cpp cannot do it."""
+
+
+CASES = {
+    "batch-16": Case("Decoding, batch 16, decoder", lambda shape: batch(shape, 16)),
+    "prefix-16": Case("Decoding, batch 16, prefix decoder", lambda shape: prefix(shape, 16), causal=False),
+    "encoder-decoder-16": Case(
+        "Decoding, batch 16, encoder-decoder", lambda shape: encoder_decoder(shape, 16), no_llama=NO_ENCODER
+    ),
+    "beams-4": Case("Beam search, 4 beams, decoder", lambda shape: batch(shape, 1, 4), 1, no_llama=NO_BEAMS),
 }
-"""Name: what it is, and what makes (model, assay's way, transformers' way)."""
+
+
+def by_llama(case: Case, model: Model, new: int) -> Way:
+    """llama.cpp's way, for calls of up to `new` tokens a row."""
+    ids = prompt(case.rows, PROMPT, model.spec.vocab_size)
+    peer = llama.LlamaCpp(
+        model, torch.get_num_threads(), case.rows, context=PROMPT + max(new, CHECKED) + 8, causal=case.causal
+    )
+    return lambda new: peer.generate(ids, new)
 
 
 def suite(seconds: float, long: bool, *, shape: dict[str, Any] | None = None, new: int = 24) -> list[Result]:
@@ -141,23 +174,36 @@ def suite(seconds: float, long: bool, *, shape: dict[str, Any] | None = None, ne
 
 def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
     """Check and time one case."""
-    title, make = CASES[name]
-    model, ours, theirs = make(shape)
-    rows = 1 if name.startswith("beams") else 16
+    case = CASES[name]
+    model, ours, theirs = case.make(shape)
     parameters = sum(p.numel() for p in model.parameters())
     out = Result(
-        f"decode-{name}", f"{title}, {parameters / 1e6:.0f}M parameters", "decoding",
+        f"decode-{name}", f"{case.title}, {parameters / 1e6:.0f}M parameters", "decoding",
         f"{new} tokens a row, whole calls, greedy or beams, float32, {torch.get_num_threads()} threads; "
         f"weights {weight_bytes(model) / 1e6:.0f} MB",
         "ms a token of every row",
     )  # fmt: skip
-    mine, its = ours(8), theirs(8)
-    out.checks = [Check("the same 8 tokens of every row", float((mine != its).float().mean()), 0.0)]
-    times = measure.interleave({"assay": lambda: ours(new), "transformers": lambda: theirs(new)}, seconds, 0, 3)
+    ways, mine = {"assay": ours, "transformers": theirs}, ours(CHECKED)
+    missing = {"llama.cpp": case.no_llama} if case.no_llama else {}
+
+    def check(who: str, way: Way) -> None:
+        differ = float((mine != way(CHECKED)).float().mean())
+        out.checks.append(Check(f"{who}: the same {CHECKED} tokens of every row", differ, 0.0))
+
+    check("transformers", theirs)
+    if not missing:
+        try:
+            way = by_llama(case, model, new)
+            check("llama.cpp", way)
+            ways["llama.cpp"] = way
+        except Exception as error:  # it is not installed, or not this version: the others are still compared
+            missing["llama.cpp"] = f"{type(error).__name__}: {error}"
+    calls = {who: (lambda way=way: way(new)) for who, way in ways.items()}
+    times = measure.interleave(calls, seconds, 0, 3)
     out.rounds = len(times["assay"])
     out.rows = of_times({who: [t / new for t in values] for who, values in times.items()}, "assay")
-    out.rows += cannot({"llama.cpp": "compared at one row alone so far, see decode"})
-    out.notes.append(f"A call decodes {rows} row{'s' * (rows > 1)} at once; the prompt is part of the call.")
+    out.rows += cannot(missing)
+    out.notes.append(f"A call decodes {case.rows} row{'s' * (case.rows > 1)} at once; the prompt is part of the call.")
     out.aim_at("transformers", GOAL)
     return out
 
@@ -171,7 +217,7 @@ def busy(name: str, rounds: int, shape: dict[str, Any] | None = None, new: int =
         shape: of the model; None: 135M.
         new: tokens of the longer call, above 8.
     """
-    _, ours, theirs = CASES[name][1](shape or SHAPES["135m"])
+    _, ours, theirs = CASES[name].make(shape or SHAPES["135m"])
     ways = {"assay": ours, "transformers": theirs}
     same = torch.equal(ours(8), theirs(8))
     spent: dict[str, list[tuple[float, float]]] = {who: [] for who in ways}

@@ -22,6 +22,8 @@ __all__ = ["LlamaCpp", "write_gguf"]
 HOW = "pip install --no-deps -r benchmarks/requirements.lock"
 NORMAL, UNKNOWN, CONTROL = 1, 2, 3
 """Kinds of tokens in a GGUF file."""
+PIECE = 512
+"""Tokens of all rows that are read at once at most."""
 NAME = "<t{}>"
 """A token's text: what is decoded says by itself which ids it was."""
 BLOCK = {
@@ -80,8 +82,17 @@ class LlamaCpp:
         RuntimeError: the package is not installed.
     """
 
-    def __init__(self, model: Model, threads: int, rows: int = 1, context: int = 512) -> None:
-        """Args: threads: of its own pool; rows: decoded at once; context: positions of each row's cache."""
+    def __init__(self, model: Model, threads: int, rows: int = 1, context: int = 512, *, causal: bool = True) -> None:
+        """Load it.
+
+        Args:
+            model: LLaMA-like, its head tied.
+            threads: of llama.cpp's own pool.
+            rows: decoded at once.
+            context: positions of each row's cache.
+            causal: False: every token sees all that the cache holds of its row, so a prompt that is read in one piece
+                sees itself whole, and what follows, one token at a time, sees what is before it: a prefix decoder.
+        """
         try:
             import xllamacpp
         except ImportError as error:
@@ -90,7 +101,11 @@ class LlamaCpp:
         params.n_ctx, params.n_parallel, params.n_gpu_layers = context * rows, rows, 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        if not causal:
+            params.attention_type = xllamacpp.llama_attention_type.LLAMA_ATTENTION_TYPE_NON_CAUSAL
+            params.n_batch = params.n_ubatch = PIECE  # llama.cpp refuses a batch in several pieces then
         params.cache_prompt, params.special = False, True
+        params.cache_ram_mib = 0  # nor are old prompts kept aside, which would be work that nobody asked for
         params.verbosity = -1
         self.pool = ThreadPoolExecutor(rows)
         with tempfile.TemporaryDirectory() as folder:
