@@ -18,7 +18,6 @@ from assay.nn.batch import TensorBatch, hidden_at_targets
 from assay.nn.hooks import Tap
 from assay.nn.kernels import cross_entropy
 from assay.nn.kernels.linear import fast_linear
-from assay.nn.kernels.split import add_product
 from assay.nn.transformer import Transformer
 
 CHUNK_ELEMENTS = 2**22
@@ -113,7 +112,7 @@ class _CrossEntropy(torch.autograd.Function):
                 d_hidden[rows] = fast_linear(slope, matrix.t(), None)
             if d_matrix is not None:
                 if slope.dtype == d_matrix.dtype:
-                    add_product(d_matrix, slope.t(), h.t())
+                    d_matrix.addmm_(slope.t(), h)
                 else:
                     d_matrix += torch.mm(slope.t(), h)
             del slope, logits  # before the next chunk is made

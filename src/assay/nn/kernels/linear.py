@@ -1,7 +1,6 @@
-"""x W^T + b by the fastest product there is on a CPU: by tiles of bfloat16 parts, by oneDNN, or as `F.linear` does it.
+"""x W^T + b through oneDNN's matrix product, which on CPUs beats the one behind `F.linear` by 5 to 8 percent.
 
-oneDNN's beats the one behind `F.linear` by 5 to 8 percent, and torch itself takes it for frozen weights only; where a
-processor has the tiles, `split.py` beats both. `benchmarks/` has the comparison; `docs/log.md` the story.
+torch itself takes oneDNN for frozen weights only. `benchmarks/` has the comparison; `docs/log.md` the story.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from assay.nn.kernels import split
-
 LEAST_ROWS = 32
 """Below this many rows a product is bound by reading the weights, and `F.linear` is as good."""
 
@@ -24,16 +21,9 @@ LEAST_WORK = 1 << 24
 
 _LIBRARY = torch.library.Library("assay", "DEF")
 _LIBRARY.define("product(Tensor a, Tensor b) -> Tensor")
-_LIBRARY.define("product_of_columns(Tensor a, Tensor b) -> Tensor")
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    if split.suits(a, b):
-        return split.product(a, b)
-    return _by_onednn(a, b)
-
-
-def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.default(a, b, None, "none", [], "")
 
 
@@ -41,21 +31,8 @@ def _shape(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty((*a.shape[:-1], b.shape[0]))
 
 
-def _product_of_columns(a: Tensor, b: Tensor) -> Tensor:
-    """A^T b: the one of a step's three products where oneDNN loses, by 8 to 50 percent."""
-    return split.product(a.t(), b.t()) if split.suits(a.t(), b.t()) else a.t() @ b
-
-
-def _shape_of_columns(a: Tensor, b: Tensor) -> Tensor:
-    return a.new_empty((a.shape[1], b.shape[1]))
-
-
-for _name, _on_cpu, _on_meta in (
-    ("product", _product, _shape),
-    ("product_of_columns", _product_of_columns, _shape_of_columns),
-):
-    _LIBRARY.impl(_name, _on_cpu, "CPU")
-    _LIBRARY.impl(_name, _on_meta, "Meta")
+_LIBRARY.impl("product", _product, "CPU")
+_LIBRARY.impl("product", _shape, "Meta")
 
 
 class _Product(torch.autograd.Function):
@@ -74,9 +51,8 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             d_a = _Product.apply(grad, b.t())
         if ctx.needs_input_grad[1]:
-            grad, a = grad.flatten(0, -2), a.flatten(0, -2)
-            # With create_graph by an operator that autograd knows.
-            d_b = grad.t() @ a if torch.is_grad_enabled() else torch.ops.assay.product_of_columns(grad, a)
+            # The one product of the three where oneDNN loses, by 8 to 50 percent: its left factor is a transposed view.
+            d_b = grad.flatten(0, -2).t() @ a.flatten(0, -2)
         return d_a, d_b
 
 
