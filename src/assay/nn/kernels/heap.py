@@ -46,7 +46,10 @@ class Heap:
     GROWN = 1.01
     """Times its size after the step that followed the last time."""
 
-    def __init__(self, *, keep: bool = True, every: float = 5.0) -> None:
+    SHARE = 0.01
+    """Of a run's time that giving back may take; to fault the pages in again takes about as much."""
+
+    def __init__(self, *, keep: bool = True, every: float = 1.0) -> None:
         """Keep memory from now on.
 
         Args:
@@ -54,7 +57,7 @@ class Heap:
             every: seconds at least between two times that memory is given back.
         """
         self.every, self.kept = every, keep and keep_memory()
-        self.last, self.settled = time.monotonic(), 0
+        self.next, self.settled = time.monotonic() + every, 0
 
     def tidy(self) -> bool:
         """Give memory back where it is time; called between two steps. Returns whether it did."""
@@ -62,10 +65,12 @@ class Heap:
             return False
         if not self.settled:  # the first step since: what steps need is there again
             self.settled = size
-        if size <= self.GROWN * self.settled or time.monotonic() - self.last < self.every:
+        began = time.monotonic()
+        if size <= self.GROWN * self.settled or began < self.next:
             return False
-        self.last, self.settled = time.monotonic(), 0
-        return give_back()
+        gave, ended = give_back(), time.monotonic()
+        self.next, self.settled = ended + max(self.every, (ended - began) / self.SHARE), 0
+        return gave
 
 
 def resident() -> int:
