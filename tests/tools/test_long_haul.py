@@ -180,3 +180,21 @@ def test_a_short_haul_comes_to_its_end(tmp_path: Path, monkeypatch: pytest.Monke
         found = train(tmp_path, command.parse(["train", "--minutes", "1", "--threads", "1", "--steps", "30"]))
     assert found["wrong"] == [] and found["steps"] == 30 and found["ended"] == "by itself"
     assert "every step once in the metrics" in found["said"]
+
+
+def test_whom_the_killer_misses_another_is_killed_for() -> None:
+    worker = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)", "assay.studies.cradle"])
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    try:
+        ended.wait()
+        killer = many.Killer(1.0, seed=0, seconds=0.01)
+        killer({"event": "started", "pid": ended.pid, "run": "a"})  # its process is gone before the moment
+        time.sleep(0.2)
+        assert killer.missed == 1 and not killer.hit
+        killer.share = 0.0
+        killer({"event": "started", "pid": worker.pid, "run": "b"})
+        assert worker.wait(10) == -9
+        assert killer.missed == 0 and killer.hit == {"b"}
+    finally:
+        worker.kill()
+        worker.wait()

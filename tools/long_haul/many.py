@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,13 @@ def study(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 class Killer:
     """Told of a study's events, it ends a share of its workers at random moments.
 
+    A moment that comes after its run's end kills nobody: then the next run to start is chosen instead. How long a run
+    takes is learnt from those that have ended.
+
     Args:
         share: of the workers.
         seed: of who and when.
-        seconds: that a run takes.
+        seconds: that a run takes, as far as is known at first.
     """
 
     def __init__(self, share: float, seed: int, seconds: float) -> None:
@@ -82,15 +84,27 @@ class Killer:
         self.share, self.order, self.seconds = share, random.Random(seed), seconds
         self.hit: set[str] = set()
         self.pids: list[int] = []
-        self.retried = self.finished = 0
+        self.retried = self.finished = self.missed = 0
+        self._started: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._began = self._said = time.monotonic()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take an event."""
-        self.retried += event["event"] == "retried"
-        self.finished += event["event"] == "finished"
+        now, what = time.monotonic(), event["event"]
+        self.retried += what == "retried"
+        self.finished += what == "finished"
+        if what == "finished" and event["run"] in self._started:
+            self.seconds = min(self.seconds, now - self._started[event["run"]])
         self._say()
-        if event["event"] == "started" and self.order.random() < self.share:
+        if what != "started":
+            return
+        self._started[event["run"]] = now
+        chosen = self.order.random() < self.share
+        with self._lock:
+            instead = self.missed > 0 and not chosen
+            self.missed -= instead
+        if chosen or instead:
             moment = self.order.uniform(0.05, 0.9) * self.seconds
             timer = threading.Timer(moment, self._kill, [event["pid"], event["run"]])
             timer.daemon = True
@@ -105,11 +119,17 @@ class Killer:
             print(f"study: {(now - self._began) / 60:.1f} min, {told}", flush=True)
 
     def _kill(self, pid: int, run: str) -> None:
-        with suppress(OSError):
-            if b"assay.studies.cradle" in Path(f"/proc/{pid}/cmdline").read_bytes():  # not a number used again
-                os.kill(pid, signal.SIGKILL)
-                self.hit.add(run)
-                self.pids.append(pid)
+        try:
+            # Not a number that somebody else has by now.
+            if b"assay.studies.cradle" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                raise ProcessLookupError(pid)
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            with self._lock:
+                self.missed += 1
+            return
+        self.hit.add(run)
+        self.pids.append(pid)
 
 
 def all_once(runs: list[RunSpec], outcomes: list[Outcome], steps: int) -> list[str]:
