@@ -150,7 +150,7 @@ def test_the_killer_kills_workers_alone_and_says_how_far_the_study_is(
     worker, other = (subprocess.Popen([*sleeping, name]) for name in ("assay.studies.cradle", "somebody"))
     try:
         monkeypatch.setattr(many, "SAID", 0.0)
-        killer, spared = (many.Killer(share, seed=0, seconds=0.01) for share in (1.0, 0.0))
+        killer, spared = (many.Killer(share, 2, seed=0, seconds=0.01) for share in (1.0, 0.0))
         for run, process in (("a", worker), ("b", other)):
             spared({"event": "started", "pid": process.pid, "run": run})
             killer({"event": "started", "pid": process.pid, "run": run})
@@ -187,14 +187,14 @@ def test_whom_the_killer_misses_another_is_killed_for() -> None:
     ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
     try:
         ended.wait()
-        killer = many.Killer(1.0, seed=0, seconds=0.01)
+        killer = many.Killer(1.0, 1, seed=0, seconds=0.01)
         killer({"event": "started", "pid": ended.pid, "run": "a"})  # its process is gone before the moment
         time.sleep(0.2)
         assert killer.missed == 1 and not killer.hit
-        killer.share = 0.0
         killer({"event": "started", "pid": worker.pid, "run": "b"})
         assert worker.wait(10) == -9
         assert killer.missed == 0 and killer.hit == {"b"}
+        assert len(many.Killer(0.05, 100, seed=0, seconds=1.0).drawn) == 5
     finally:
         worker.kill()
         worker.wait()

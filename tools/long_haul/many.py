@@ -33,7 +33,7 @@ def study(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         steps = min(max(int(60 * args.minutes * args.threads / args.runs / each), 20), 5000)
         runs, out = _runs(args.runs, steps), StudyFolder(folder / "study")
         print(f"{len(runs)} runs of {steps} steps, {steps * each:.1f} s each by the one before", flush=True)
-        killer = Killer(args.killed, args.seed, steps * each)
+        killer = Killer(args.killed, args.runs, args.seed, steps * each)
         began = time.monotonic()
         try:
             outcomes = run_all(runs, out, workers=args.threads, progress=killer, place=place)
@@ -70,18 +70,20 @@ def study(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 class Killer:
     """Told of a study's events, it ends a share of its workers at random moments.
 
-    A moment that comes after its run's end kills nobody: then the next run to start is chosen instead. How long a run
-    takes is learnt from those that have ended.
+    Of the first `runs` starts, so many are drawn. A moment that comes after its run's end kills nobody: then the next
+    run to start takes its place. How long a run takes is learnt from those that have ended.
 
     Args:
         share: of the workers.
+        runs: of the study.
         seed: of who and when.
         seconds: that a run takes, as far as is known at first.
     """
 
-    def __init__(self, share: float, seed: int, seconds: float) -> None:
+    def __init__(self, share: float, runs: int, seed: int, seconds: float) -> None:
         """See the class."""
-        self.share, self.order, self.seconds = share, random.Random(seed), seconds
+        self.order, self.seconds, self.starts = random.Random(seed), seconds, 0
+        self.drawn = set(self.order.sample(range(runs), round(share * runs)))
         self.hit: set[str] = set()
         self.pids: list[int] = []
         self.retried = self.finished = self.missed = 0
@@ -100,7 +102,8 @@ class Killer:
         if what != "started":
             return
         self._started[event["run"]] = now
-        chosen = self.order.random() < self.share
+        chosen = self.starts in self.drawn
+        self.starts += 1
         with self._lock:
             instead = self.missed > 0 and not chosen
             self.missed -= instead
