@@ -2,9 +2,9 @@
 
 python -m benchmarks [--only training,decode] [--seconds 60] [--long] [--resume] [--out benchmarks]
 
-The default takes about 15 minutes on two idle cores. Results go to OUT/results/NAME.json as each part ends; at the end,
-and on Ctrl-C, OUT/results.json and OUT/report.html are written from all that is there. `--resume` keeps parts that were
-finished with the same settings.
+The default is meant to take 15 minutes on two idle cores; on slow ones it took 22 (docs/log.md). Results go to
+OUT/results/NAME.json as each part ends; at the end, and on Ctrl-C, OUT/results.json and OUT/report.html are written
+from all that is there. `--resume` keeps parts that were finished with the same settings.
 """
 
 from __future__ import annotations

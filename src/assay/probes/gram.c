@@ -14,9 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.h"
 
 /* Registers of fewer doubles make this slower than LAPACK: there it shall not compile, and LAPACK serves. */
 #if defined __AVX512F__
@@ -49,22 +47,6 @@ INLINE double sum_of(V v) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 #else
   return (x[0] + x[2]) + (x[1] + x[3]);
-#endif
-}
-
-int openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
-}
-
-static int thread(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
 #endif
 }
 

@@ -16,7 +16,7 @@ from assay.data.loader import Loader
 from assay.evaluation.continuation import Continuation
 from assay.evaluation.masked import Masked
 from assay.nn import build
-from assay.nn.kernels.heap import Heap
+from assay.nn.kernels.heap import HEAP
 from assay.nn.transformer import Transformer
 from assay.runs import RunFolder
 from assay.spec.study import RunSpec
@@ -157,7 +157,8 @@ class Training:
         self.warmup = warmup_share(run.train.schedule, self._share(first))
         self.world.lead(lambda: begin(folder, run.hash, self.run, text, command))
         self.dtype = run.train.dtype or default_dtype(device)
-        self.heap = Heap(keep=not device.startswith("cuda"))
+        if not device.startswith("cuda"):
+            HEAP.keep()
         events = self._build(fresh=self.world.lead(lambda: resumable(folder) is None))
         state = self.keeper.load()
         self.at = Counters(**state) if state else Counters()
@@ -247,7 +248,7 @@ class Training:
                 before, done = done, (yield from self._step())
             except Diverged as error:
                 return self._diverged(str(error))
-            self.heap.tidy()
+            HEAP.tidy()
             last = done >= 1
             if last or _crossed(before, done, train.evaluations):
                 self._evaluate()

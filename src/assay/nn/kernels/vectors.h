@@ -5,9 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.h"
 
 /* Compilers lower sixteen floats to whatever registers there are (two of AVX, four of NEON). */
 typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
@@ -59,12 +57,4 @@ INLINE V exponential(V x) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   return pick(x < low, all(0), (V)((I)p + (n << 23)));
-}
-
-int openmp(void) {
-#ifdef _OPENMP
-  return 1;
-#else
-  return 0;
-#endif
 }
