@@ -20,10 +20,15 @@ from assay.nn.kernels import cross_entropy
 from assay.nn.kernels.linear import fast_linear
 from assay.nn.transformer import Transformer
 
-CHUNK_ELEMENTS = 2**22
-"""Logits held at once: 16 MB in float32, or more where that were fewer than `LEAST_ROWS`."""
+CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+"""Logits held at once: 16 MB in float32, or more where that were fewer than `LEAST_ROWS`. On an accelerator 268 MB:
+smaller products than that leave much of it idle, and each chunk's dozen launches cost the processor time."""
 LEAST_ROWS = 256
 """Rows of a chunk: with fewer the products wait for the output matrix and its gradient, which pass whole each time."""
+
+GRAIN = 64
+"""Rows come in multiples of so many, the last of them empty. The number of targets differs from batch to batch, and
+oneDNN keeps 0.6 MB of code for every shape of a product that it has seen, a thousand of them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,18 @@ class LossSum:
 
     total: Tensor
     """Sum over targets of weight x nats (with the z-loss where asked for)."""
-    weight: float
-    """Sum of the weights: divide by a step's whole weight, never by a part's."""
-    count: int
-    """Number of targets."""
+    weights: Float[Tensor, " n"]
+    """Of the targets."""
+
+    @property
+    def weight(self) -> float:
+        """Sum of the weights: divide by a step's whole weight, never by a part's. Asking waits for the device."""
+        return float(self.weights.sum())
+
+    @property
+    def count(self) -> int:
+        """Number of targets."""
+        return len(self.weights)
 
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float | None, float, bool], tuple[Tensor, Tensor | None]]
@@ -89,14 +102,15 @@ class _CrossEntropy(torch.autograd.Function):
         z_loss: float,
         chunk: ChunkLoss,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad
+        wanted, n = ctx.needs_input_grad, len(hidden)
+        hidden, targets, weights = (_rounded(t) for t in (hidden, targets, weights))
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         # Sums over chunks stay wide: in bfloat16 a hundred of them would lose 1% of the gradient.
         d_matrix = torch.zeros_like(matrix, dtype=wide) if wanted[1] else None
         d_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted[2] else None
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        for rows in _chunks(hidden.shape[0], matrix.shape[0]):
+        for rows in _chunks(hidden.shape[0], matrix):
             h, weight = hidden[rows], weights[rows].to(wide)
             logits = _logits(h, matrix, bias)
             loss, slope = chunk(
@@ -116,7 +130,7 @@ class _CrossEntropy(torch.autograd.Function):
                 else:
                     d_matrix += torch.mm(slope.t(), h)
             del slope, logits  # before the next chunk is made
-        ctx.save_for_backward(d_hidden, d_matrix, d_bias)
+        ctx.save_for_backward(None if d_hidden is None else d_hidden[:n], d_matrix, d_bias)
         return total
 
     @staticmethod
@@ -164,7 +178,7 @@ def cross_entropy_sum(
 def loss_sum(model: Transformer, batch: TensorBatch, *, z_loss: float = 0.0, tap: Tap | None = None) -> LossSum:
     """The batch's loss as a sum over its targets; logits are made at targets only."""
     total = head_loss(model, hidden_at_targets(model, batch, tap), batch.targets, batch.weights, z_loss)
-    return LossSum(total, float(batch.weights.sum()), len(batch.targets))
+    return LossSum(total, batch.weights)
 
 
 def head_loss(
@@ -181,12 +195,13 @@ def head_loss(
 @torch.no_grad()
 def target_nats(model: Transformer, batch: TensorBatch) -> Float[Tensor, " n"]:
     """-log p of every target, in row-major order of the batch's positions; unweighted."""
-    hidden = model.head.features(hidden_at_targets(model, batch))
+    hidden = _rounded(model.head.features(hidden_at_targets(model, batch)))
+    targets = _rounded(batch.targets)
     matrix, out = model.head.matrix(model.embedding.weight), []
-    for rows in _chunks(hidden.shape[0], matrix.shape[0]):
+    for rows in _chunks(hidden.shape[0], matrix):
         logits = model.head.cap(_logits(hidden[rows], matrix, model.head.bias))
-        out.append(_nats(logits, batch.targets[rows]))
-    return torch.cat(out) if out else hidden.new_zeros(0)
+        out.append(_nats(logits, targets[rows]))
+    return torch.cat(out)[: len(batch.targets)] if out else hidden.new_zeros(0)
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -200,6 +215,13 @@ def _logits(hidden: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(CHUNK_ELEMENTS // vocabulary, LEAST_ROWS)
+def _rounded(t: Tensor) -> Tensor:
+    """With rows of zeros up to the next multiple of `GRAIN`."""
+    more = -len(t) % GRAIN
+    return torch.cat((t, t.new_zeros(more, *t.shape[1:]))) if more else t
+
+
+def _chunks(rows: int, matrix: Tensor) -> list[slice]:
+    elements = CHUNK_ELEMENTS.get(matrix.device.type, CHUNK_ELEMENTS["cpu"])
+    size = max(elements // matrix.shape[0], LEAST_ROWS)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
