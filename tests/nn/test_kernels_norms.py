@@ -24,7 +24,7 @@ SHAPES = [(3, 5), (2, 3, 64), (9, 17), (1, 48), (7, 1024), (7,)]
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors too, so that tests stay quick."""
-    monkeypatch.setattr(norms, "WORTH", {True: 0, False: 0})
+    monkeypatch.setattr(norms, "WORTH", {"cpu": {True: 0, False: 0}})
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
