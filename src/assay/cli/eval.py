@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from assay.cli.device import device_option
 from assay.cli.main import examples
 
 EXAMPLES = examples(
@@ -62,7 +63,7 @@ def run(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="At a time.")] = 32,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of made items.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Annotated[str, device_option()] = "cpu",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of eval.json and report.html.")] = Path("eval"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from assay.cli.device import device_option
 from assay.cli.main import examples
 
 EXAMPLES = examples(
@@ -40,7 +41,7 @@ def run(
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
     chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message to the chat template.")] = False,
     dtype: Annotated[str, typer.Option(metavar="TYPE", help="Of the weights: float32, bfloat16, float16.")] = "float32",
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda.")] = "cpu",
+    device: Annotated[str, device_option()] = "cpu",
 ) -> None:
     """Let a model continue a prompt.
 

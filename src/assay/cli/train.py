@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.device import device_option
 from assay.cli.main import examples
 from assay.errors import UserError
 
@@ -27,6 +28,8 @@ EXAMPLES = examples(
     "assay train tiny --on-bad-loss skip --spike 8",
     "# after Ctrl-C, a crash or a full disk",
     "assay train tiny --out runs/first --resume",
+    "# on an accelerator, activations computed again to save its memory",
+    "assay train gpt2 --data my_texts/ --device cuda --dtype bfloat16 --compile --checkpointing",
     "# one run on four processes, weights and moments cut over them",
     "torchrun --nproc-per-node 4 -m assay train tiny --parallel fsdp",
 )
@@ -150,6 +153,28 @@ def run(
             help="hsdp: processes that hold one copy of the weights. Default: those of a machine.",
         ),
     ] = None,
+    device: Annotated[str | None, device_option(PROCESSES, default="an accelerator where there is one")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=PROCESSES,
+            show_default=False,
+            help="Of products: float32, or bfloat16 with weights in float32. Default: bfloat16 on an accelerator.",
+        ),
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--eager",
+            rich_help_panel=PROCESSES,
+            show_default=False,
+            help="Compile blocks. Default: where the run is long enough to earn it back.",
+        ),
+    ] = None,
+    checkpointing: Annotated[
+        bool,
+        typer.Option("--checkpointing", rich_help_panel=PROCESSES, help="Compute activations again: less memory."),
+    ] = False,
     seed: Annotated[
         int, typer.Option(rich_help_panel=TRAINING, min=0, metavar="N", help="Of weights, order and dropout.")
     ] = 0,
@@ -190,12 +215,15 @@ def run(
         "on_bad_loss.spike": spike,
         "parallel.kind": parallel,
         "parallel.shard": shard,
+        "dtype": dtype,
+        "compile": compiled,
+        "checkpointing": checkpointing or None,
     }
     tokens = given(kind=tokenizer, vocab_size=vocab_size)
     from assay.cli.one_voice import one_voice
     from assay.training.parallel.world import World
 
-    world = World.join()
+    world = World.join(device=device)
     with one_voice(world):
         wanted = describe(
             source,

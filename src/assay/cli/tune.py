@@ -104,7 +104,7 @@ def run(
         int | None, typer.Option(rich_help_panel=HOW, show_default=False, help="From scratch: of bpe; 2048.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=HOW, help="Of order and fresh weights.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda.")] = "cpu",
+    device: Annotated[str, device_option()] = "cpu",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of tune.json (labels.json), report.html and model/.")
     ] = Path("tuned"),
