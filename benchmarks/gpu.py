@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.training.step import precision
 from benchmarks import measure, peers
 from benchmarks.result import Check, Result
 from benchmarks.rows import cannot, of_times
 
 __all__ = ["LIGER", "guarded", "head", "missing_liger", "training", "why_not"]
 
-LIGER = "pip install liger-kernel"
-TOLERANCE = 1e-3
-"""Relative, of losses: kernels of several makers in float32."""
+LIGER = 'pip install --no-deps "liger-kernel<0.7"'
+"""Later ones ask for another transformers than the suite's."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-3}
+"""Relative, of losses: kernels of several makers."""
 
 Step = Callable[[], Any]
 
@@ -59,7 +61,12 @@ def guarded(name: str, title: str, make: Callable[[], Result]) -> list[Result]:
 
 
 def timed(
-    out: Result, steps: Mapping[str, Step], losses: Mapping[str, float], missing: dict[str, str], seconds: float
+    out: Result,
+    steps: Mapping[str, Step],
+    losses: Mapping[str, float],
+    missing: dict[str, str],
+    seconds: float,
+    tolerance: float = TOLERANCE["float32"],
 ) -> Result:
     """Fill in the rows of steps that gave these losses; the first is what the others are compared with.
 
@@ -69,8 +76,8 @@ def timed(
     first = next(iter(losses))
     for who, loss in losses.items():
         gap = abs(loss - losses[first]) / abs(losses[first])
-        out.checks.append(Check(f"first loss of {who}, same weights", gap, TOLERANCE))
-        if not gap <= TOLERANCE:
+        out.checks.append(Check(f"first loss of {who}, same weights", gap, tolerance))
+        if not gap <= tolerance:
             raise RuntimeError(f"{who}: its loss {loss} differs from {losses[first]}, that of {first}")
 
     def waiting(step: Step) -> Step:
@@ -101,13 +108,14 @@ def liger_model(size: peers.Size) -> nn.Module:
     return model
 
 
-def liger_step(model: nn.Module, size: peers.Size, device: str) -> Step:
+def liger_step(model: nn.Module, size: peers.Size, device: str, dtype: str) -> Step:
     """A whole step, the loss inside the model; labels are shifted beforehand."""
     inputs, targets = (ids.to(device) for ids in peers.batch_of(size))
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-4, weight_decay=0.1, fused=True)
 
     def step() -> Tensor:
-        loss: Tensor = model(input_ids=inputs, labels=targets, shift_labels=targets).loss
+        with precision(dtype, device):
+            loss: Tensor = model(input_ids=inputs, labels=targets, shift_labels=targets).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -116,17 +124,17 @@ def liger_step(model: nn.Module, size: peers.Size, device: str) -> Step:
     return step
 
 
-def assay_maker(size: peers.Size, reference: nn.Module, device: str, compiled: bool) -> Step:
+def assay_maker(size: peers.Size, reference: nn.Module, device: str, compiled: bool, dtype: str) -> Step:
     """A step of assay's with the reference's weights."""
     from assay.nn import build
     from benchmarks.training import assay_step, copy_weights, spec_of
 
     model = build(spec_of(size))
     copy_weights(model, reference)
-    return assay_step(model.to(device), size, compiled, device=device)
+    return assay_step(model.to(device), size, compiled, device=device, dtype=dtype)
 
 
-def makers(size: peers.Size, device: str) -> dict[str, Callable[[nn.Module], Step]]:
+def makers(size: peers.Size, device: str, dtype: str) -> dict[str, Callable[[nn.Module], Step]]:
     """From the model whose weights all share to each contender's step.
 
     Liger-Kernel's comes last: it replaces classes that later models would be built of.
@@ -136,18 +144,18 @@ def makers(size: peers.Size, device: str) -> dict[str, Callable[[nn.Module], Ste
         def make(reference: nn.Module) -> Step:
             model = peers.build_transformers(size, attention)
             model.load_state_dict(reference.state_dict())
-            return peers.training_step(model.to(device), size, compiled, device=device)
+            return peers.training_step(model.to(device), size, compiled, device=device, dtype=dtype)
 
         return make
 
     def liger(reference: nn.Module) -> Step:
         model = liger_model(size)
         model.load_state_dict(reference.state_dict())
-        return liger_step(model.to(device), size, device)
+        return liger_step(model.to(device), size, device, dtype)
 
     return {
-        "assay/eager": lambda reference: assay_maker(size, reference, device, False),
-        "assay/compiled": lambda reference: assay_maker(size, reference, device, True),
+        "assay/eager": lambda reference: assay_maker(size, reference, device, False, dtype),
+        "assay/compiled": lambda reference: assay_maker(size, reference, device, True, dtype),
         "transformers/eager": plain("no"),
         "transformers/whole": plain("whole"),
         "transformers/FlexAttention": plain("no", "flex_attention"),
@@ -156,14 +164,16 @@ def makers(size: peers.Size, device: str) -> dict[str, Callable[[nn.Module], Ste
     }
 
 
-def training(size: peers.Size, seconds: float, *, device: str = "cuda", only: tuple[str, ...] = ()) -> Result:
+def training(
+    size: peers.Size, seconds: float, *, device: str = "cuda", dtype: str = "float32", only: tuple[str, ...] = ()
+) -> Result:
     """A training step on the GPU. `only`: names of contenders, all where it is empty."""
     torch.manual_seed(0)
     reference = peers.build_transformers(size)
     steps: dict[str, Step] = {}
     losses: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for who, make in makers(size, device).items():
+    for who, make in makers(size, device, dtype).items():
         if only and who not in only:
             continue
         try:
@@ -177,11 +187,11 @@ def training(size: peers.Size, seconds: float, *, device: str = "cuda", only: tu
             missing[who] = missing_liger(error) if liger else f"{type(error).__name__}: {error}"  # type: ignore[arg-type]
     out = Result(
         f"training-{size.name}-gpu", f"A training step on the GPU, LLaMA-like, {size.name} parameters", "training",
-        f"{size.layers} layers, {size.width} wide, {size.heads} heads, batch {size.batch} x {size.length}, float32, "
+        f"{size.layers} layers, {size.width} wide, {size.heads} heads, batch {size.batch} x {size.length}, {dtype}, "
         "AdamW",
         "ms a step",
     )  # fmt: skip
-    return timed(out, steps, losses, missing, seconds)
+    return timed(out, steps, losses, missing, seconds, TOLERANCE[dtype])
 
 
 def head(tokens: int, vocabulary: int, width: int, seconds: float, *, device: str = "cuda") -> Result:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assay.training.step import precision
+
 
 @dataclass(frozen=True)
 class Size:
@@ -52,6 +54,8 @@ SIZES = {
     "11M": Size("11M", 6, 384, 6, 1024, 512, 8, 256, 2),
     # 6 * (4 * 128^2 + 3 * 128 * 344) + 2 * 512 * 128 + 13 * 128 = 1.32M
     "1.3M": Size("1.3M", 6, 128, 4, 344, 512, 16, 128, 1),
+    # 12 * (4 * 768^2 + 3 * 768 * 2048) + 2 * 32768 * 768 + 25 * 768 = 135M, for a GPU
+    "135M": Size("135M", 12, 768, 12, 2048, 32768, 16, 1024, 2),
 }
 
 
@@ -153,8 +157,10 @@ def batch_of(size: Size, seed: int = 0) -> tuple[Tensor, Tensor]:
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
-def training_step(model: nn.Module, size: Size, compiled: str = "no", *, device: str = "cpu") -> Callable[[], Tensor]:
-    """One whole step as a callable that returns the loss; the model is on that device.
+def training_step(
+    model: nn.Module, size: Size, compiled: str = "no", *, device: str = "cpu", dtype: str = "float32"
+) -> Callable[[], Tensor]:
+    """One whole step as a callable that returns the loss; the model is on that device, `dtype` is of its products.
 
     `compiled`: "no" (eager), "whole" (torch.compile of the model) or "blocks" (torch.compile of each block's
     forward). Raises ValueError for "blocks" where the model has no list of blocks.
@@ -177,9 +183,10 @@ def training_step(model: nn.Module, size: Size, compiled: str = "no", *, device:
     def step() -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            out = forward(inputs)
-            logits = getattr(out, "logits", out)
-            loss = F.cross_entropy(logits.reshape(-1, size.vocab_size), targets.reshape(-1))
+            with precision(dtype, device):
+                out = forward(inputs)
+                logits = getattr(out, "logits", out)
+                loss = F.cross_entropy(logits.reshape(-1, size.vocab_size), targets.reshape(-1))
             loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -30,6 +30,7 @@ from assay.spec.masks import Causal, Mask
 from assay.spec.model import ModelSpec
 from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
+from assay.training.step import precision
 from benchmarks import equal, gpu, measure, peers
 from benchmarks.result import Check, Result
 from benchmarks.rows import cannot, limit_row, of_summary
@@ -81,7 +82,9 @@ def copy_weights(ours: Transformer, theirs: nn.Module) -> None:
         parameter.data.copy_(source[other].data)
 
 
-def assay_step(model: Transformer, size: peers.Size, compiled: bool, *, device: str = "cpu") -> Callable[[], Tensor]:
+def assay_step(
+    model: Transformer, size: peers.Size, compiled: bool, *, device: str = "cpu", dtype: str = "float32"
+) -> Callable[[], Tensor]:
     """One whole step, as the training loop takes it (without clipping, which no peer does here)."""
     inputs, targets = (ids.to(device) for ids in peers.batch_of(size))
     every, weights = torch.arange(targets.numel(), device=device), torch.ones(targets.numel(), device=device)
@@ -91,7 +94,8 @@ def assay_step(model: Transformer, size: peers.Size, compiled: bool, *, device: 
         raise RuntimeError(reason)
 
     def step() -> Tensor:
-        found = loss_sum(model, batch)
+        with precision(dtype, device):
+            found = loss_sum(model, batch)
         loss = found.total / found.weight
         loss.backward()
         optimizer.step()
@@ -180,7 +184,8 @@ def suite(
     found = [result(run(each, seconds, list(peers.BUILDERS), modes)) for each in sizes]
     for each in sizes:
         found += gpu.guarded(f"training-{each.name}-gpu", ON_GPU, lambda each=each: gpu.training(each, seconds))
-    return found
+    big = peers.SIZES["135M"]
+    return found + gpu.guarded(f"training-{big.name}-gpu", ON_GPU, lambda: gpu.training(big, seconds, dtype="bfloat16"))
 
 
 def result(found: dict[str, Any]) -> Result:
