@@ -2,9 +2,10 @@
  *
  * One row: a weight row at a time, so that the weights are one stream from begin to end, which the processor's
  * prefetcher follows. Up to STREAM rows: the same stream, every sixteen weights multiplied by all rows while they are in
- * a register. More: the rows are laid side by side (`pack`), so that a register holds one feature of sixteen rows and
- * each weight is broadcast once; no sum runs across a register, and the weights come from the lines of the next tile
- * that were asked for while this one was computed. docs/log.md has the measurements.
+ * a register. Up to BLOCKED rows: four weight rows by four rows at a time, whose sixteen sums are in registers, so that
+ * what is fetched is used four times; the next four weight rows are asked for meanwhile. More: the rows are laid side by
+ * side (`pack`), so that a register holds one feature of sixteen rows and each weight is broadcast once; no sum runs
+ * across a register. docs/log.md has the measurements.
  */
 #define CHUNK 16384 /* weights a chunk: about 3 microseconds of reading */
 #define MOST_EACH 4096
@@ -103,6 +104,74 @@ INLINE void stream(const float *w, const float *x, int n, const int rows, float 
   for (int r = 0; r < rows; r++) y[r * stride] = total(even[r] + odd[r]);
 }
 
+#if REG == LANES
+#define BLOCKED 24
+/* Sums of neighbours: of a's lanes, then of b's. */
+INLINE X joined(X a, X b) {
+  return MIX(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+         MIX(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+
+/* sum[4 r + i] += the products of REG features, or of `some`, of four rows with four weight rows. */
+INLINE void add_block(X sum[16], const float *const w[4], const float *const x[4], int k, const int some) {
+  X here[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) here[i] = some ? get_some(w[i] + k, some) : get(w[i] + k);
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; r++) {
+    const X row = some ? get_some(x[r] + k, some) : get(x[r] + k);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) sum[4 * r + i] += here[i] * row;
+  }
+}
+
+/* y[r][i] of `have` rows and `count` weight rows, four of either at most; `lines` of `ahead` are asked for at each turn. */
+INLINE void block(const float *w, const float *x, int n, int have, int count, const float *ahead, const int lines, float *y,
+                  int64_t stride) {
+  const float *weights[4], *rows[4];
+  X sum[16];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) { /* those that are not there are computed as the last one is, and not kept */
+    weights[j] = w + (int64_t)(j < count ? j : count - 1) * n;
+    rows[j] = x + (int64_t)(j < have ? j : have - 1) * n;
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; j++) sum[j] = (X){0};
+  int k = 0;
+  for (; k + REG <= n; k += REG) {
+    add_block(sum, weights, rows, k, 0);
+#pragma GCC unroll 2
+    for (int i = 0; i < lines; i++) __builtin_prefetch(ahead + (int64_t)k * lines + i * LANES, 0, 2);
+  }
+  if (k < n) add_block(sum, weights, rows, k, n - k);
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j++) sum[j] = joined(sum[2 * j], sum[2 * j + 1]);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) sum[j] = joined(sum[2 * j], sum[2 * j + 1]);
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; j++) sum[j] = joined(sum[2 * j], sum[2 * j + 1]);
+  float all[16];
+  *(X *)all = joined(sum[0], sum[1]);
+  for (int r = 0; r < have; r++)
+    for (int i = 0; i < count; i++) y[r * stride + i] = all[4 * r + i];
+}
+
+/* Groups of four rows: of up to three each asks for two of every four lines of the next four weight rows, of more for one. */
+static void blocked(const float *w, const float *x, int n, int rows, int count, float *y, int64_t stride) {
+  for (int i = 0; i < count; i += 4) {
+    const int here = count - i < 4 ? count - i : 4;
+    const float *from = w + (int64_t)i * n, *ahead = from + (int64_t)4 * n;
+    for (int r = 0; r < rows; r += 4) {
+      const int have = rows - r < 4 ? rows - r : 4;
+      if (rows > 12) block(from, x + (int64_t)r * n, n, have, here, ahead + (r / 4) * n, 1, y + r * stride + i, stride);
+      else block(from, x + (int64_t)r * n, n, have, here, ahead + (r / 4) * 2 * n, 2, y + r * stride + i, stride);
+    }
+  }
+}
+#else
+#define BLOCKED STREAM
+#endif
+
 /* to[j][i] = from[i][j] for j < want, i < width, at most 16 each; rows of `from` behind the `have` that there are count 0. */
 static void turn(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
 #if REG == LANES
@@ -189,7 +258,7 @@ static void tiled(const float *w, const float *panel, int n, int rows, int count
     }
 }
 
-/* y[row][i] = sum_k w[i][k] x[row][k] for `count` weight rows; more than STREAM rows are read from the panel. */
+/* y[row][i] = sum_k w[i][k] x[row][k] for `count` weight rows; more than BLOCKED rows are read from the panel. */
 static void product(const float *w, const float *x, const float *panel, int n, int rows, int count, float *y,
                     int64_t stride) {
 #define STREAMED(R) \
@@ -201,8 +270,15 @@ static void product(const float *w, const float *x, const float *panel, int n, i
       for (int i = 0; i < count; i++) y[i] = dot(w + (int64_t)i * n, x, n);
       return;
     STREAMED(2) STREAMED(3) STREAMED(4) STREAMED(5) STREAMED(6) STREAMED(7) STREAMED(8)
-    default: tiled(w, panel, n, rows, count, y, stride);
+    default:;
   }
+#if REG == LANES
+  if (rows <= BLOCKED) {
+    blocked(w, x, n, rows, count, y, stride);
+    return;
+  }
+#endif
+  tiled(w, panel, n, rows, count, y, stride);
 }
 
 /* Weight rows that a thread claims at once: an eighth of its share, but some microseconds of work. */

@@ -118,7 +118,7 @@ static void share(Program *p, const Op *op, int chunks) {
 
 static void run(Program *p, const Op *op) {
   const int matrix = op->kind == LINEAR || op->kind == GATED, chunks = chunks_of(p, op);
-  if (matrix && p->rows > STREAM) pack(op->src, op->n, p->rows, p->panel);
+  if (matrix && p->rows > BLOCKED) pack(op->src, op->n, p->rows, p->panel);
   if (op->kind == ATTEND && !op->flag) keep(p, op);
   if (p->threads > 1 && chunks > 1 && work_of(p, op) >= PARALLEL) share(p, op, chunks);
   else
@@ -130,7 +130,7 @@ int most_rows(void) { return MOST_ROWS; }
 
 /* y = x W^T as the program computes it, for the check of a freshly compiled library. panel: [n][UP(rows)]. */
 void product_of(const float *w, const float *x, float *panel, int n, int rows, int count, float *y) {
-  if (rows > STREAM) pack(x, n, rows, panel);
+  if (rows > BLOCKED) pack(x, n, rows, panel);
   product(w, x, panel, n, rows, count, y, count);
 }
 
