@@ -64,20 +64,22 @@ def chunk_loss(
     if cap is None and cross_entropy.why_not(logits, weight) is None:
         nats = cross_entropy.nats_at(logits, targets, weight if wanted else None, z_loss)
         return (weight * nats).sum(), logits if wanted else None
-    inner = None
+    inner, compiled = None, torch.compiler.is_compiling()
     if cap is not None:
         squashed = torch.tanh(logits / cap)
         inner, logits = 1 - squashed.square(), squashed * cap
     log_z = torch.logsumexp(logits, -1)
-    nats = log_z - logits.gather(1, targets[:, None]).squeeze(1)
+    # Compiled, all read their own element alone: torch 2.11 writes the gradient over what a gather has yet to read.
+    hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None] if compiled else None
+    at = logits.gather(1, targets[:, None]).squeeze(1) if hit is None else torch.where(hit, logits, 0.0).sum(-1)
+    nats = log_z - at
     if z_loss:
         nats = nats + z_loss * log_z.square()
     loss = (weight * nats).sum()
     if not wanted:
         return loss, None
     share = weight if not z_loss else weight * (1 + 2 * z_loss * log_z)
-    if torch.compiler.is_compiling():  # one fused pass, where a scatter would be a second
-        hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+    if hit is not None:  # one fused pass, where a scatter would be a second
         slope = (logits - log_z[:, None]).exp() * share[:, None] - torch.where(hit, weight[:, None], 0.0)
         if cap is None and slope.dtype == logits.dtype:
             slope = logits.copy_(slope)  # in place too: no second chunk is held, or fetched to be written
