@@ -127,6 +127,15 @@ def test_ctrl_c_ends_the_process_in_peace_and_keeps_what_was_seen(
     assert "no checkpoint of step 40" in found["wrong"] and "too few" in found["wrong"][-1]
 
 
+def test_a_haul_that_ends_with_its_time_is_as_it_should_be(tmp_path: Path) -> None:
+    """The control: one that is late is not."""
+    run = written(tmp_path / "run", rows(100))
+    for ended, said in (("in time", False), ("late", True)):
+        seen = Seen([Sample(float(i), 1000, 1000) for i in range(100)], rows(100)[100], 100.0, ended=ended)
+        wrong = "; ".join(judged(run, seen, 143, 150, 2, 1)["wrong"])
+        assert ("took longer" in wrong) is said and "no checkpoint of step 100" in wrong and "ended with" not in wrong
+
+
 def test_growth_and_slowing_are_wrong(tmp_path: Path) -> None:
     """The control: the same haul, flat, has nothing to say of them."""
 

@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m tools.long_haul", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("train", "study"))
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long, about")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long; a study: about")
     parser.add_argument("--threads", type=int, default=2, help="train: threads; study: workers")
     parser.add_argument(
         "--steps", type=int, help="train: so many steps, without a short run before that tells the pace"

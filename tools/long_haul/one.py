@@ -19,6 +19,8 @@ SHORT = 200
 """Steps of the run that tells the pace."""
 WAIT = 600.0
 """Seconds that it may take; on two idle cores it takes some 20."""
+SPARE = 1.5
+"""Times the steps that fit by the pace: a machine may turn quicker, and a haul ends by its time."""
 FEWEST = 25
 """Looks and steps below which nothing can be said of growth."""
 
@@ -43,13 +45,17 @@ def train(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         UserError: the short run that tells the pace did not end in time, or failed.
     """
     minutes, threads = args.minutes, args.threads
-    marks = max(round(minutes), 2)
-    steps = args.steps or calibrate(RunFolder(folder / "calibration"), threads).steps(60 * minutes, marks)
-    print(f"{steps:,} steps, {marks} evaluations, {2 * marks} checkpoints", flush=True)
+    marks = max(round(minutes * (1 if args.steps else SPARE)), 2)
+    steps = args.steps or calibrate(RunFolder(folder / "calibration"), threads).steps(60 * SPARE * minutes, marks)
+    ends = "all of them" if args.steps else f"stopped after {minutes:g} minutes"
+    print(f"{steps:,} steps, {marks} evaluations, {2 * marks} checkpoints; {ends}", flush=True)
     run = RunFolder(folder / "run")
     sets = ["--set", f"train.evaluations={marks}", "--set", f"train.checkpoints={2 * marks}"]
     process = launch(run, threads, "--steps", str(steps), *sets)
-    seen = watch(process, run, what="haul", total=steps, limit=60 * (2 * minutes + 5))
+    limit = 60 * (2 * minutes + 5) if args.steps else 60 * minutes
+    seen = watch(process, run, what="haul", total=steps, limit=limit)
+    if seen.ended == "late" and not args.steps:
+        seen.ended = "in time"
     return judged(run, seen, process.returncode, steps, marks, threads)
 
 
@@ -91,8 +97,9 @@ def judged(run: RunFolder, seen: Seen, status: int, steps: int, marks: int, thre
     speeds = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
     minutes = seen.seconds / 60
     if seen.ended:
-        why = "took longer than twice its time" if seen.ended == "late" else "was interrupted"
-        wrong = [f"the haul {why}, at step {seen.step:,} of {steps:,}", *gaps(run, rows, seen.step)]
+        why = {"late": "took longer than twice its time", "interrupted": "was interrupted"}.get(seen.ended)
+        wrong = [f"the haul {why}, at step {seen.step:,} of {steps:,}"] if why else []
+        wrong += gaps(run, rows, seen.step)
         if run.checkpoint_steps() != [seen.step]:
             wrong.append(f"no checkpoint of step {seen.step:,}")
     else:
