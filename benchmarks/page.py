@@ -87,22 +87,25 @@ def front(results: Sequence[Result]) -> list[list[str]]:
 
 def bars(results: Sequence[Result], title: str) -> dict[str, Any]:
     """A picture of speeds, assay's being 1: the best peer, the limit, and the speed that each target asks for."""
-    rows: list[dict[str, Any]] = []
-
-    def add(series: str, result: Result, value: Spread) -> None:
-        rows.append({"series": series, "x": result.title, "y": value.median, "low": value.low, "high": value.high})
-
+    series: dict[str, list[tuple[Result, Spread]]] = {
+        name: [] for name in ("assay", "best peer", "limit", "hardest target")
+    }
     for result in results:
         own = next((row for row in result.rows if row.kind == "assay" and row.value), None)
         if own is None:
             continue
-        add("assay", result, Spread(1, 1, 1))
+        series["assay"].append((result, Spread(1, 1, 1)))
         if (best := result.best_peer) and best.ratio:
-            add("best peer", result, best.ratio.inverse())
+            series["best peer"].append((result, best.ratio.inverse()))
         if own.limit_share:
-            add("limit", result, Spread(1 / own.limit_share, 1 / own.limit_share, 1 / own.limit_share))
+            series["limit"].append((result, Spread(*[1 / own.limit_share] * 3)))
         if needs := [target.need for target in result.targets if target.need]:
-            add("hardest target", result, Spread(max(needs), max(needs), max(needs)))
+            series["hardest target"].append((result, Spread(*[max(needs)] * 3)))
+    rows = [
+        {"series": name, "x": result.title, "y": value.median, "low": value.low, "high": value.high}
+        for name, values in series.items()
+        for result, value in values
+    ]
     return {"title": title, "x": "", "y": "speed, assay = 1", "kind": "bars", "rows": rows}
 
 
@@ -176,7 +179,7 @@ def write(out: Path) -> Path:
     if unknown := len(targets) - known:
         finding.append(f"{unknown} more could not be measured.")
     first = Section("All work")
-    heads = ["work", "assay", "assay over the best peer", "share of the limit", "targets"]
+    heads = ["work", "assay", "over the best peer", "of the limit", "targets"]
     note = "Medians with quartiles; ratios are taken round by round."
     first.tables.append(Table(heads, [row[:5] for row in front(results)], note))
     groups: list[Section] = []
