@@ -27,6 +27,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests compare in float32 on a CPU; those of `tests/accelerator` name their device."""
+    for module in ("loop", "setup", "together.train"):
+        monkeypatch.setattr(f"assay.training.{module}.pick_device", lambda: "cpu")
+
+
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"

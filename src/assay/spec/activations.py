@@ -18,7 +18,7 @@ from assay.spec.model import ModelSpec, StackName
 __all__ = ["activation_bytes", "head_bytes", "layer_bytes"]
 
 CHUNK = 2**22
-"""Logits that exist at the same time (`nn/loss.py`)."""
+"""Logits that exist at the same time on a CPU (`nn/loss.py`); on an accelerator 16 times as many, half a GB at most."""
 
 
 def head_bytes(spec: ModelSpec, targets: int) -> int:
