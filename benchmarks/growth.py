@@ -186,7 +186,7 @@ CURVES = (
     Curve("training", "width", (64, 128, 256, 512), training, FLOPS),
     Curve("training", "vocabulary", (1024, 4096, 16384, 65536), training, FLOPS),
     Curve("decoding", "length", (64, 256, 1024, 1984), decoding, READ),
-    Curve("decoding", "depth", (4, 8, 16, 32), decoding, READ),
+    Curve("decoding", "depth", (16, 32, 64, 128), decoding, READ),  # fewer lie in a core's second cache
     Curve("decoding", "width", (128, 256, 512, 1024), decoding, READ),
     Curve("decoding", "vocabulary", (2048, 8192, 32768, 131072), decoding, READ),
     Curve("objectives", "rows", (8, 16, 32, 64), objectives, TOKENS),

@@ -44,7 +44,7 @@ class Seen:
     cpu: float = 0.0
     """Seconds of processor time that the process had had at the last look."""
     ended: str = ""
-    """Why it was ended from outside: "interrupted", "late", "in time" where that was meant; empty: it ended by itself."""
+    """Why it was ended from outside: "interrupted", "late", or "in time" where that was meant; empty: by itself."""
 
     @property
     def step(self) -> int:
