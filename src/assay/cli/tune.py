@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.device import device_option
 from assay.cli.main import INTERRUPTED, examples, say
 from assay.errors import UserError
 

@@ -12,7 +12,7 @@ held against measured bytes (`tests/training/test_step_bytes.py`).
 
 from __future__ import annotations
 
-from assay.spec.memory import BYTES, feedforward_tensors, saved_elements, step_bytes
+from assay.spec.memory import BYTES, GRAIN, feedforward_tensors, saved_elements, step_bytes
 from assay.spec.model import ModelSpec, StackName
 
 __all__ = ["activation_bytes", "head_bytes", "layer_bytes"]
@@ -22,8 +22,9 @@ CHUNK = 2**22
 
 
 def head_bytes(spec: ModelSpec, targets: int) -> int:
-    """Bytes of one chunk of float32 logits and of what is computed from it."""
-    return 2 * 4 * min(targets * spec.vocab_size, max(CHUNK, 256 * spec.vocab_size))
+    """Bytes of one chunk of float32 logits and of what is computed from it; rows come in multiples of 64."""
+    rows = -(-targets // GRAIN) * GRAIN
+    return 2 * 4 * min(rows * spec.vocab_size, max(CHUNK, 256 * spec.vocab_size))
 
 
 def layer_bytes(spec: ModelSpec, stack: StackName, dtype: str = "bfloat16", *, memory: float = 1.0) -> float:

@@ -49,6 +49,8 @@ def cache_bytes(spec: ModelSpec, length: int, dtype: str = "float32", *, encoder
 
 LOSS_ELEMENTS = 2**22
 """Logits that the loss holds at once (`nn/loss.py`)."""
+GRAIN = 64
+"""Its rows come in multiples of so many."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def step_bytes(
         passing = spec.feedforward_width(stack) + spec.width * (8 if dual else 2)
         largest = max(largest, layer + number * passing)
     out = tokens[spec.output_stack]
-    rows = min(out, max(LOSS_ELEMENTS // spec.vocab_size, 256))
+    rows = min(-(-out // GRAIN) * GRAIN, max(LOSS_ELEMENTS // spec.vocab_size, 256))
     loss = 2 * rows * spec.vocab_size + out * spec.width + spec.vocab_size * spec.width
     return StepBytes(saved * size, largest * size, loss * size, int(spec.parameters()) * size)
 
