@@ -74,7 +74,7 @@ def front(results: Sequence[Result]) -> list[list[str]]:
         if result.failed:
             found.append([result.title, "failed", "", "", "", result.failed])
             continue
-        own = next((row for row in result.rows if row.kind == "assay" and row.value), None)
+        own = result.own
         if own is None:
             continue
         best = result.best_peer
@@ -91,7 +91,7 @@ def bars(results: Sequence[Result], title: str) -> dict[str, Any]:
         name: [] for name in ("assay", "best peer", "limit", "hardest target")
     }
     for result in results:
-        own = next((row for row in result.rows if row.kind == "assay" and row.value), None)
+        own = result.own
         if own is None:
             continue
         series["assay"].append((result, Spread(1, 1, 1)))

@@ -163,6 +163,12 @@ class Result:
         return next((row for row in self.rows if row.who == who), None)
 
     @property
+    def own(self) -> Row | None:
+        """Assay's row that ratios are taken with; where none has that mark, its first with a number."""
+        known = [row for row in self.rows if row.kind == "assay" and row.value]
+        return next((row for row in known if row.ratio is None), known[0] if known else None)
+
+    @property
     def best_peer(self) -> Row | None:
         """The peer that assay is least ahead of."""
         known = [row for row in self.rows if row.kind == "peer" and row.ratio is not None]

@@ -24,7 +24,7 @@ def markdown(results: Iterable[Result]) -> str:
     """The table; comparisons without a peer or a limit, and those that failed, are left out."""
     lines = ["| work | assay | times the best peer | of the limit |", "| --- | --- | --- | --- |"]
     for result in results:
-        own = next((row for row in result.rows if row.kind == "assay" and row.value), None)
+        own = result.own
         best = result.best_peer
         if result.group == "growth" or own is None or (best is None and own.limit_share is None):
             continue

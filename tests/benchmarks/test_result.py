@@ -28,6 +28,13 @@ def test_above_one_means_that_assay_is_ahead_for_times_and_for_rates() -> None:
     assert times[0].ratio is None and times[0].limit_share == 0.5 and times[0].value == Spread(1e3, 1e3, 1e3)
 
 
+def test_own_is_the_row_that_ratios_are_taken_with() -> None:
+    rows = of_times({"assay/eager": [2.0], "assay/compiled": [1.0], "peer": [3.0]}, "assay/compiled")
+    result = Result("a", "A", "parts", "s", "ms", rows)
+    assert result.own is not None and result.own.who == "assay/compiled"
+    assert Result("a", "A", "parts", "s", "ms").own is None
+
+
 def test_a_row_has_a_number_or_a_reason() -> None:
     with pytest.raises(ValueError, match="reason"):
         Row("peer", "peer")
