@@ -19,16 +19,13 @@ from assay.nn.hooks import Tap
 from assay.nn.kernels import cross_entropy
 from assay.nn.kernels.linear import fast_linear
 from assay.nn.transformer import Transformer
+from assay.spec.memory import LOSS_ELEMENTS, loss_rows
 
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}
+CHUNK_ELEMENTS = {"cpu": LOSS_ELEMENTS, "cuda": 16 * LOSS_ELEMENTS}
 """Logits held at once: 16 MB in float32, or more where that were fewer than `LEAST_ROWS`. On an accelerator 268 MB:
 smaller products than that leave much of it idle, and each chunk's dozen launches cost the processor time."""
 LEAST_ROWS = 256
 """Rows of a chunk: with fewer the products wait for the output matrix and its gradient, which pass whole each time."""
-
-GRAIN = 64
-"""Rows come in multiples of so many, the last of them empty. The number of targets differs from batch to batch, and
-oneDNN keeps 0.6 MB of code for every shape of a product that it has seen, a thousand of them."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,17 @@ def chunk_loss(
     if cap is None and cross_entropy.why_not(logits, weight) is None:
         nats = cross_entropy.nats_at(logits, targets, weight if wanted else None, z_loss)
         return (weight * nats).sum(), logits if wanted else None
-    inner, compiled = None, torch.compiler.is_compiling()
+    inner = hit = None
     if cap is not None:
         squashed = torch.tanh(logits / cap)
         inner, logits = 1 - squashed.square(), squashed * cap
     log_z = torch.logsumexp(logits, -1)
     # Compiled, all read their own element alone: torch 2.11 writes the gradient over what a gather has yet to read.
-    hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None] if compiled else None
-    at = logits.gather(1, targets[:, None]).squeeze(1) if hit is None else torch.where(hit, logits, 0.0).sum(-1)
-    nats = log_z - at
+    if torch.compiler.is_compiling():
+        hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+        nats = log_z - torch.where(hit, logits, 0.0).sum(-1)
+    else:
+        nats = log_z - logits.gather(1, targets[:, None]).squeeze(1)
     if z_loss:
         nats = nats + z_loss * log_z.square()
     loss = (weight * nats).sum()
@@ -218,8 +217,12 @@ def _logits(hidden: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _rounded(t: Tensor) -> Tensor:
-    """With rows of zeros up to the next multiple of `GRAIN`."""
-    more = -len(t) % GRAIN
+    """With rows of zeros up to `loss_rows`.
+
+    The number of targets differs from batch to batch, and oneDNN keeps 0.6 MB of code for every shape of a product that
+    it has seen, a thousand of them.
+    """
+    more = loss_rows(len(t)) - len(t)
     return torch.cat((t, t.new_zeros(more, *t.shape[1:]))) if more else t
 
 

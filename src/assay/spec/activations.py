@@ -12,19 +12,15 @@ held against measured bytes (`tests/training/test_step_bytes.py`).
 
 from __future__ import annotations
 
-from assay.spec.memory import BYTES, GRAIN, feedforward_tensors, saved_elements, step_bytes
+from assay.spec.memory import BYTES, LOSS_ELEMENTS, feedforward_tensors, loss_rows, saved_elements, step_bytes
 from assay.spec.model import ModelSpec, StackName
 
 __all__ = ["activation_bytes", "head_bytes", "layer_bytes"]
 
-CHUNK = 2**22
-"""Logits that exist at the same time on a CPU (`nn/loss.py`); on an accelerator 16 times as many, half a GB at most."""
-
 
 def head_bytes(spec: ModelSpec, targets: int) -> int:
     """Bytes of one chunk of float32 logits and of what is computed from it; rows come in multiples of 64."""
-    rows = -(-targets // GRAIN) * GRAIN
-    return 2 * 4 * min(rows * spec.vocab_size, max(CHUNK, 256 * spec.vocab_size))
+    return 2 * 4 * min(loss_rows(targets) * spec.vocab_size, max(LOSS_ELEMENTS, 256 * spec.vocab_size))
 
 
 def layer_bytes(spec: ModelSpec, stack: StackName, dtype: str = "bfloat16", *, memory: float = 1.0) -> float:

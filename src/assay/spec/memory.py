@@ -48,9 +48,14 @@ def cache_bytes(spec: ModelSpec, length: int, dtype: str = "float32", *, encoder
 
 
 LOSS_ELEMENTS = 2**22
-"""Logits that the loss holds at once (`nn/loss.py`)."""
+"""Logits that the loss holds at once on a CPU; on an accelerator 16 times as many, half a GB at most (`nn/loss.py`)."""
 GRAIN = 64
-"""Its rows come in multiples of so many."""
+"""Its rows come in multiples of so many (`nn/loss.py` says why)."""
+
+
+def loss_rows(targets: int) -> int:
+    """Rows that the loss of so many targets has: the next multiple of `GRAIN`."""
+    return -(-targets // GRAIN) * GRAIN
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def step_bytes(
         passing = spec.feedforward_width(stack) + spec.width * (8 if dual else 2)
         largest = max(largest, layer + number * passing)
     out = tokens[spec.output_stack]
-    rows = min(-(-out // GRAIN) * GRAIN, max(LOSS_ELEMENTS // spec.vocab_size, 256))
+    rows = min(loss_rows(out), max(LOSS_ELEMENTS // spec.vocab_size, 256))
     loss = 2 * rows * spec.vocab_size + out * spec.width + spec.vocab_size * spec.width
     return StepBytes(saved * size, largest * size, loss * size, int(spec.parameters()) * size)
 
