@@ -63,6 +63,11 @@ def logits(run: Decoding, answer: torch.Tensor, threads: int | None = None) -> t
     return torch.stack(out, 1)
 
 
+def test_the_build_for_this_processor_serves() -> None:
+    """One whose products were wrong would be left for the generic one, and only be slower."""
+    assert not STEP.refused
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.one_of(st.integers(1, 20), st.integers(21, 70)), st.integers(1, 150), st.integers(1, 50), st.integers(0, 2**31)

@@ -81,6 +81,7 @@ class Library:
         self.source, self.check = source, check
         self.package, self.flags, self.openmp = package, tuple(flags), openmp
         self.tried, self.reason = False, ""
+        self.refused = ""  # why the build before the one that serves does not: it is then the slower, generic one
         self.handle: ctypes.CDLL | None = None
         self.threads = False
         self._lock = threading.Lock()
@@ -116,6 +117,7 @@ class Library:
             except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
+            self.refused = reason
             return handle, ""
         return None, f"{compiler[0]}: {reason}"[:300]
 
