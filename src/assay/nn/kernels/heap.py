@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import time
+from collections import deque
 from functools import cache
 
 __all__ = ["HEAP", "Heap", "give_back", "keep_memory", "resident"]
@@ -45,7 +46,11 @@ class Heap:
     """
 
     GROWN = 1.01
-    """Times its size after the step that followed the last time."""
+    """Times the least of its sizes after the steps that followed the last few times."""
+
+    LAST = 16
+    """Of them. One size alone would not do: a step now and then leaves more than others, and that would be the measure
+    until the next time."""
 
     SHARE = 0.01
     """Of a run's time that giving back may take; to fault the pages in again takes about as much."""
@@ -53,7 +58,8 @@ class Heap:
     def __init__(self, every: float = 1.0) -> None:
         """Args: every: seconds at least between two times that memory is given back."""
         self.every, self.kept = every, False
-        self.next, self.settled = 0.0, 0
+        self.next, self.settling = 0.0, True
+        self.settled: deque[int] = deque(maxlen=self.LAST)
 
     def keep(self) -> None:
         """Keep memory from now on; before, `tidy` does nothing."""
@@ -62,14 +68,16 @@ class Heap:
     def tidy(self) -> bool:
         """Give memory back where it is time; called between two steps. Returns whether it did."""
         began = time.monotonic()
-        if not self.kept or (self.settled and began < self.next):
+        if not self.kept or not (self.settling or began >= self.next):
             return False
         size = resident()
-        self.settled = self.settled or size  # the first step since: what steps need is there again
-        if size <= self.GROWN * self.settled:
+        if self.settling:  # the first step since: what steps need is there again
+            self.settled.append(size)
+            self.settling = False
+        if began < self.next or size <= self.GROWN * min(self.settled):
             return False
         gave, ended = give_back(), time.monotonic()
-        self.next, self.settled = ended + max(self.every, (ended - began) / self.SHARE), 0
+        self.next, self.settling = ended + max(self.every, (ended - began) / self.SHARE), True
         return gave
 
 
