@@ -254,8 +254,8 @@ def measure(rows: int = 16, rounds: int = 15) -> dict[str, Any]:
     return found
 
 
-def share_of_a_step(rounds: int = 5, only: tuple[str, ...] = FAMILIES) -> dict[str, Any]:
-    """What making a batch of 16 x 128 costs, as a share of a compiled training step of 1.3M parameters on it.
+def share_of_a_step(rounds: int = 5, only: tuple[str, ...] = FAMILIES, *, compiled: bool = True) -> dict[str, Any]:
+    """What making a batch of 16 x 128 costs, as a share of a training step of 1.3M parameters on it.
 
     For every objective and family. The smallest model of the suite: larger ones take longer over the same batch.
     """
@@ -278,7 +278,8 @@ def share_of_a_step(rounds: int = 5, only: tuple[str, ...] = FAMILIES) -> dict[s
         )  # fmt: skip
         model = build(spec).train()
         optimizer = adamw(model, OptimizerSpec(learning_rate=1e-4))
-        compile_blocks(model)
+        if compiled:
+            compile_blocks(model)
         for kind in REGISTRY:
             if family not in families(kind):
                 continue

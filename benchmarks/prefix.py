@@ -146,7 +146,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     def ours_on(mode: str) -> uneven.Counted:
         return uneven.Counted(
-            [lambda b=b: assay_step(models[mode], b, optimizers[mode]) for b in packed], [b.token_count for b in packs]
+            [lambda b=b: assay_step(models[mode], b, optimizers[mode]) for b in packed],
+            [b.token_count for b in packs],
+            mode == "compiled",
         )
 
     def theirs_on(mode: str, batches: list[dict[str, Tensor]]) -> uneven.Counted:
@@ -182,7 +184,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
     """Both rows of the suite."""
-    found = run(uneven.arguments(seconds, **changes))
+    found = run(uneven.arguments(seconds, long, **changes))
     shape = "6 layers, 384 wide, vocabulary 32,000, batch 8 x 256; transformers with a dense mask"
     both = uneven.results(found, "prefix", "Prefix language modelling", shape)
     for each in both:

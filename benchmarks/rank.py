@@ -62,7 +62,7 @@ def compare(layers: int, heads: int, length: int, seconds: float, *, causal: boo
         "svd batched": lambda: torch.linalg.svdvals(given),
         "assay": lambda: singular_values(given, triangular=causal),
     }
-    times = interleave(contenders, seconds, warmup=1, least=3)
+    times = interleave(contenders, seconds, warmup=0, least=3)
     ratios = {
         name: quartiles([base / own for base, own in zip(times["svd head by head"], values, strict=True)])
         for name, values in times.items()

@@ -5,8 +5,9 @@
 assay: `assay.compare` with as many workers as cores, its evaluation, checkpoints and report included. transformers:
 its Trainer, eager, all cores, one run after the other (a final evaluation and checkpoint each). The best compiled
 peers: transformers' and litgpt's model with `torch.compile` in a plain loop, runs shared out to as many processes as
-cores, one thread each, compilation included. All read the same tokens, tokenised beforehand. Contenders take turns;
-`--seconds` decides how many rounds there are, one at the least, and one round has no spread.
+cores, one thread each, compilation included. All read the same tokens, tokenised beforehand, and evaluate the same
+held-out text: peers once, at the end, assay before the first step too. Contenders take turns; `--seconds` decides how
+many rounds there are, one at the least, and one round has no spread.
 """
 
 from __future__ import annotations
@@ -59,6 +60,19 @@ def tokens(path: Path, rows: int, length: int = 129) -> Path:
     return path
 
 
+def heldout(path: Path, length: int = 128) -> Path:
+    """The text of assay's evaluations as rows [rows, length], for peers; what does not fill a row is left out."""
+    from assay.spec.data import DataSpec
+    from assay.training.setup import curve_windows
+    from assay.training.text import load_text
+
+    text = load_text(DataSpec.model_validate({"source": "stdlib", "tokenizer": TOKENIZER}))
+    parts = [ids for window in curve_windows(text) for ids in (window.prefix_ids, window.continuation_ids)]
+    flat = np.concatenate(parts).astype(np.int64)
+    np.save(path, flat[: len(flat) // length * length].reshape(-1, length))
+    return path
+
+
 def run_all(commands: list[list[str]], threads: int) -> float:
     """Seconds until all processes that were started together have ended. Raises RuntimeError where one fails."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -82,7 +96,7 @@ class Contest:
     def __init__(self, folder: Path, steps: int, runs: int, cores: int) -> None:
         """Args: folder: for runs and tokens; steps: of each run; cores: workers, or threads of one."""
         self.folder, self.steps, self.runs, self.cores, self.turn = folder, steps, runs, cores, 0
-        self.rows = tokens(folder / "rows.npy", 16 * min(steps, 64))
+        self.rows, self.held = tokens(folder / "rows.npy", 16 * min(steps, 64)), heldout(folder / "held.npy")
         self.losses: dict[str, float] = {}
 
     def assay(self) -> float:
@@ -111,8 +125,8 @@ class Contest:
                 numbers = ",".join(map(str, range(worker, self.runs, workers)))
                 commands.append([
                     sys.executable, "-W", "ignore", "-m", "benchmarks.study_peer", way, "--runs", numbers, "--steps",
-                    str(self.steps), "--rows", str(self.rows), "--threads", str(max(self.cores // workers, 1)), "--out",
-                    str(file),
+                    str(self.steps), "--rows", str(self.rows), "--held", str(self.held), "--threads",
+                    str(max(self.cores // workers, 1)), "--out", str(file),
                 ])  # fmt: skip
             took = run_all(commands, max(self.cores // workers, 1))
             found = [loss for file in files for loss in json.loads(file.read_text(encoding="utf-8"))]

@@ -18,13 +18,14 @@ SIZE = peers.Size("study", 6, 128, 4, 344, 512, 16, 128, 1)
 RATES = (5e-4, 1e-3, 2e-3)
 
 
-def trainer(rows: torch.Tensor, run: int, steps: int) -> float:
+def trainer(rows: torch.Tensor, held: torch.Tensor, run: int, steps: int) -> float:
     """Transformers' Trainer with its defaults where they do not matter: no reports, one checkpoint at the end."""
     from transformers import Trainer, TrainingArguments, set_seed
 
     set_seed(run)
     model = peers.build_transformers(SIZE)
     data = [{"input_ids": row[:-1], "labels": row[:-1]} for row in rows]
+    unseen = [{"input_ids": row, "labels": row} for row in held]
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             folder, max_steps=steps, per_device_train_batch_size=SIZE.batch, per_device_eval_batch_size=SIZE.batch,
@@ -32,17 +33,20 @@ def trainer(rows: torch.Tensor, run: int, steps: int) -> float:
             weight_decay=0.1, max_grad_norm=1.0, optim="adamw_torch_fused", logging_steps=1, save_strategy="no",
             eval_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, seed=run, dataloader_num_workers=0,
         )  # fmt: skip
-        work = Trainer(model=model, args=settings, train_dataset=data, eval_dataset=data[:32])
+        work = Trainer(model=model, args=settings, train_dataset=data, eval_dataset=unseen)
         work.train()
         work.evaluate()
         work.save_model(folder)
     return [row["loss"] for row in work.state.log_history if "loss" in row][-1]
 
 
-def loop(peer: str) -> Callable[[torch.Tensor, int, int], float]:
-    """A plain loop over a compiled model; the same graph serves every run of the process."""
+def loop(peer: str) -> Callable[[torch.Tensor, torch.Tensor, int, int], float]:
+    """A plain loop over a compiled model; the same graph serves every run of the process.
 
-    def train(rows: torch.Tensor, run: int, steps: int) -> float:
+    It is evaluated eager: compiling once more would take longer than it saves.
+    """
+
+    def train(rows: torch.Tensor, held: torch.Tensor, run: int, steps: int) -> float:
         torch.manual_seed(run)
         model = peers.BUILDERS[peer](SIZE).train()
         forward = torch.compile(model)
@@ -60,9 +64,21 @@ def loop(peer: str) -> Callable[[torch.Tensor, int, int], float]:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
+        evaluate(model.eval(), held)
         return loss.item()
 
     return train
+
+
+@torch.no_grad()
+def evaluate(model: torch.nn.Module, held: torch.Tensor) -> float:
+    """Nats a token of the held-out rows."""
+    total = 0.0
+    for rows in held.split(SIZE.batch):
+        out = model(rows[:, :-1])
+        logits = getattr(out, "logits", out)
+        total += F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
+    return total / held[:, 1:].numel()
 
 
 WAYS = {"trainer": trainer, "transformers": loop("transformers"), "litgpt": loop("litgpt")}
@@ -76,11 +92,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--held", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = torch.from_numpy(np.load(args.rows))
-    losses = [WAYS[args.way](rows, int(run), args.steps) for run in args.runs.split(",") if run]
+    rows, held = (torch.from_numpy(np.load(path)) for path in (args.rows, args.held))
+    losses = [WAYS[args.way](rows, held, int(run), args.steps) for run in args.runs.split(",") if run]
     args.out.write_text(json.dumps(losses), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from assay.nn import build
 from assay.nn.batch import TensorBatch
 from assay.nn.compiling import compile_blocks
+from assay.nn.kernels.heap import keep_memory
 from assay.nn.loss import loss_sum
 from assay.nn.transformer import Transformer
 from assay.spec.masks import Causal, Mask
@@ -52,6 +53,9 @@ TOLERANCE = 1e-5
 """Relative, between first losses on the same weights and tokens."""
 ON_GPU = "a training step on the GPU"
 """Where peers are that need one."""
+NOTHING: Mapping[str, str] = {}
+SHORT_WITHOUT = {"x-transformers/whole": "compiling it takes half a minute, and others are quicker: --long"}
+"""What the default form leaves out, and why."""
 
 
 def spec_of(size: peers.Size) -> ModelSpec:
@@ -106,11 +110,17 @@ def assay_step(
 
 
 def contenders(
-    size: peers.Size, chosen: list[str], modes: list[str]
+    size: peers.Size, chosen: list[str], modes: list[str], without: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Callable[[], Tensor], int]], dict[str, str]]:
-    """Every contender's step and its number of parameters, all with the same weights; why others cannot run."""
+    """Every contender's step and its number of parameters, all with the same weights; why others do not run.
+
+    Args:
+        size: of the model and its batch.
+        chosen, modes: peers, and how each of them runs.
+        without: contenders that are left out, and why.
+    """
     out: dict[str, tuple[Callable[[], Tensor], int]] = {}
-    missing: dict[str, str] = {}
+    missing = dict(without)
     torch.manual_seed(0)
     reference = peers.build_transformers(size)
     for compiled in (False, True):
@@ -124,6 +134,8 @@ def contenders(
     for peer in chosen:
         for mode in modes:
             name = f"{peer}/{'eager' if mode == 'no' else mode}"
+            if name in without:
+                continue
             try:
                 other = peers.BUILDERS[peer](size)
                 reference.load_state_dict(start)
@@ -136,10 +148,13 @@ def contenders(
     return out, missing
 
 
-def run(size: peers.Size, seconds: float, chosen: list[str], modes: list[str]) -> dict[str, Any]:
-    """Time all contenders; what the JSON holds."""
+def run(
+    size: peers.Size, seconds: float, chosen: list[str], modes: list[str], without: Mapping[str, str] = NOTHING
+) -> dict[str, Any]:
+    """Time all contenders; what the JSON holds. glibc keeps freed memory, as in assay's loop, for all of them."""
     torch.set_num_threads(size.threads)
-    built, missing = contenders(size, chosen, modes)
+    keep_memory()
+    built, missing = contenders(size, chosen, modes, without)
     first: dict[str, float] = {}
     losses: dict[str, float] = {}
     for name, (step, parameters) in list(built.items()):
@@ -159,7 +174,7 @@ def run(size: peers.Size, seconds: float, chosen: list[str], modes: list[str]) -
         if not abs(loss - theirs) <= TOLERANCE * abs(theirs):
             raise SystemExit(f"{name}: loss {loss} differs from transformers' {theirs} on the same weights")
     before = measure.limits(size)
-    times = measure.interleave({name: step for name, (step, _) in built.items()}, seconds)
+    times = measure.interleave({name: step for name, (step, _) in built.items()}, seconds, warmup=2)
     after = measure.limits(size)
     best = {k: (max if k == "square_flops_per_second" else min)(before[k], after[k]) for k in before}
     return {
@@ -178,10 +193,11 @@ def run(size: peers.Size, seconds: float, chosen: list[str], modes: list[str]) -
 def suite(
     seconds: float, long: bool, *, size: peers.Size | None = None, modes: list[str] | None = None
 ) -> list[Result]:
-    """The row of the suite. Long: every peer also with its blocks compiled one by one, and the 1.3M model."""
+    """The row of the suite. Long: all peers compiled, also with their blocks one by one, and the 1.3M model."""
     sizes = [size] if size else [peers.SIZES[name] for name in (("11M", "1.3M") if long else ("11M",))]
     modes = modes or ["no", "whole", *(["blocks"] if long else [])]
-    found = [result(run(each, seconds, list(peers.BUILDERS), modes)) for each in sizes]
+    without = NOTHING if long else SHORT_WITHOUT
+    found = [result(run(each, seconds, list(peers.BUILDERS), modes, without)) for each in sizes]
     for each in sizes:
         found += gpu.guarded(f"training-{each.name}-gpu", ON_GPU, lambda each=each: gpu.training(each, seconds))
     big = peers.SIZES["135M"]

@@ -76,12 +76,14 @@ class Counted:
     """One each batch."""
     useful: list[int]
     """Positions that are not padding, of each."""
+    compiled: bool = False
+    """Whether masks of another kind compile anew: then each batch has its turn before anything is timed."""
 
 
-def rates(contenders: dict[str, Counted], seconds: float, warmup: int = 1) -> dict[str, list[float]]:
+def rates(contenders: dict[str, Counted], seconds: float) -> dict[str, list[float]]:
     """Useful tokens a second, round robin: in each round every contender works on its next two batches."""
     for given in contenders.values():
-        for step in (given.steps * warmup)[: max(warmup, 2)]:
+        for step in given.steps if given.compiled else given.steps[:1]:
             step()
     found: dict[str, list[float]] = {name: [] for name in contenders}
     end, rounds = measure.clock() + seconds, 0
@@ -142,9 +144,9 @@ def show(result: dict[str, Any]) -> None:
         print("\n".join(lines(result["uneven documents"], "assay/compiled, packed")))
 
 
-def arguments(seconds: float, **changes: Any) -> argparse.Namespace:
-    """The command line's defaults for the suite: `seconds` are shared by the two comparisons."""
-    given = {"threads": 2, "documents": "documents", "rows": 256, "busy": False, "part": "both"}
+def arguments(seconds: float, long: bool, **changes: Any) -> argparse.Namespace:
+    """The suite's choice: `seconds` are shared by the two comparisons; long: more documents."""
+    given = {"threads": 2, "documents": "documents", "rows": 256 if long else 64, "busy": False, "part": "both"}
     return argparse.Namespace(**(given | {"seconds": seconds / 2} | changes))
 
 
