@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.objectives.common import agrees, equally
 
-from assay.objectives.draws import draws, subsets
+from assay.objectives.draws import draws, halves, subsets, within
 from assay.objectives.poisson import most_spans, poisson, spans_covering
 
 
@@ -125,3 +125,10 @@ def test_texts_that_draw_again_do_not_change_others():
     for i in range(0, 3000, 97):
         alone = spans_covering(budget[[i]], streams[[i]], 3.0, 0)
         assert alone[1].tolist() == lengths[begin[i] : begin[i] + counts[i]].tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=8))
+def test_halves_are_what_counting_and_comparing_gives(stretches):
+    first, lengths = (np.array([pair[i] for pair in stretches], dtype=np.int64) for i in (0, 1))
+    found = halves(first, lengths, np.array([True, False]))
+    assert np.array_equal(found, within(lengths) < np.repeat(first, lengths))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.objectives.base import Example, Ints, Lengths, Vocabulary
-from assay.objectives.draws import offsets, within
+from assay.objectives.draws import halves, offsets, within
 from assay.objectives.ragged import Examples
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, Rule, SameDocument
 
@@ -88,14 +88,21 @@ class _Side:
         """Args: lengths: of each example; counts: examples of each row; room: positions of a row."""
         taken = np.diff(offsets(lengths)[offsets(counts)])
         assert not len(taken) or taken.max() <= room, "the examples of a row are longer than the row"
-        self.filled = np.arange(room) < taken[:, None]
+        even = len(taken) > 0 and bool((taken == taken[0]).all())
+        self.shape, self.even = (len(taken), room), int(taken[0]) if even else None
+        self.filled = None if even else np.arange(room) < taken[:, None]
         self.counting = within(lengths)
         self.documents = self.put(np.repeat(within(counts) + 1, lengths), 0)
 
     def put(self, values: NDArray, fill: int) -> NDArray:
         """[rows, room] the examples' values, `fill` where there are none."""
-        table = np.full(self.filled.shape, fill, dtype=values.dtype)
-        table[self.filled] = values
+        if self.even == self.shape[1]:  # whole rows, as long documents give: nothing to copy
+            return values.reshape(self.shape)
+        table = np.full(self.shape, fill, dtype=values.dtype)
+        if self.even is None:
+            table[self.filled] = values
+        else:
+            table[:, : self.even] = values.reshape(-1, self.even)
         return table
 
     def positions(self, given: Ints | None) -> Ints:
@@ -168,7 +175,7 @@ def lay_several(
     targets, weights = predicting.put(examples.targets, vocabulary.pad), predicting.put(examples.weights, 0)
     prefix = None
     if examples.prefix.any():
-        prefix = main.put(main.counting < np.repeat(examples.prefix, examples.input_lengths), False)
+        prefix = main.put(halves(examples.prefix, examples.input_lengths, np.array([True, False])), False)
     batches = []
     for number in range(len(counts)):
         here = slice(number * rows, (number + 1) * rows)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Draws", "draws", "mixed", "offsets", "owners", "subsets", "within"]
+__all__ = ["Draws", "draws", "halves", "mixed", "offsets", "owners", "subsets", "within"]
 
 Ints = NDArray[Any]
 _U64 = np.uint64
@@ -32,6 +32,12 @@ def within(lengths: Ints) -> Ints:
     """[total] 0, 1, 2 ... within each of the stretches."""
     begin = offsets(lengths)
     return np.arange(begin[-1]) - np.repeat(begin[:-1], lengths)
+
+
+def halves(first: Ints, lengths: Ints, values: NDArray[Any]) -> NDArray[Any]:
+    """[total] `values[0]` in the first places of each stretch, as many as `first` says, and `values[1]` behind them."""
+    first = np.minimum(first, lengths)
+    return np.repeat(np.tile(values, len(lengths)), np.stack((first, lengths - first), axis=1).ravel())
 
 
 def owners(lengths: Ints) -> Ints:

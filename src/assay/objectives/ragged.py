@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assay.objectives.base import Example, Ints, Key, Vocabulary
-from assay.objectives.draws import Draws, draws, offsets, within
+from assay.objectives.draws import Draws, draws, halves, offsets, within
 
 __all__ = ["Examples", "Pool", "Stretches", "Texts", "arrange", "compose", "gather", "one_stack"]
 
@@ -259,8 +259,8 @@ def one_stack(pool: NDArray[Any], sequences: Stretches, first: Ints, prefix: Int
     targets[:-1] = inputs[1:]
     some = shorter > 0
     targets[np.cumsum(shorter)[some] - 1] = final[some]
-    weighty = within(shorter) >= np.repeat(first, shorter) if first.any() else np.ones(len(inputs))
-    return Examples(inputs, shorter, targets, weighty.astype(np.float32), prefix)
+    weights = halves(first, shorter, np.array([0, 1], dtype=np.float32))
+    return Examples(inputs, shorter, targets, weights, prefix)
 
 
 def arrange(family: str, vocabulary: Vocabulary, pool: Pool, inputs: Stretches, targets: Stretches) -> Examples:
