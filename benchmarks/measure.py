@@ -7,7 +7,6 @@ reported are medians of the ratios within a round, with their quartiles.
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from assay.runs import processor
 from benchmarks import peers
 
 clock = time.perf_counter
@@ -137,18 +137,9 @@ def summary(times: dict[str, list[float]], limit: dict[str, float], reference: s
 
 def machine() -> dict[str, Any]:
     """What the numbers were taken on, and how busy it was."""
-    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     return {
-        "processor": model or platform.processor() or platform.machine(),
+        "processor": processor.name(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": os.getloadavg(),
         "torch": torch.__version__,
     }
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []

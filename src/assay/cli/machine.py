@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from assay.cli.numbers import flops
 from assay.report.format import memory
+from assay.runs import processor
 
 __all__ = ["compiler", "examine"]
 
@@ -30,6 +30,9 @@ EXTRAS = {
     "peft": "peft",
 }
 """Extra of the package to the module it brings."""
+
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+"""Instruction sets that decide how fast products are."""
 
 PROBE_SECONDS = 120
 PROBE = """
@@ -66,9 +69,9 @@ def found(said: str, fine: bool = True, **facts: Any) -> Finding:
 def _processor() -> Finding:
     import torch
 
-    features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve") if name in _cpu_flags()]
+    features = [known for known in FEATURES if known in processor.features()]
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    name = _cpu_name()
+    name = processor.name()
     return found(
         f"{name}, {usable} core{'s' * (usable != 1)}, {', '.join(features) or 'no vector features known'}; "
         f"torch uses {torch.backends.cpu.get_cpu_capability()}",
@@ -76,27 +79,6 @@ def _processor() -> Finding:
         cores=usable,
         features=features,
     )
-
-
-def _cpu_info() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _cpu_flags() -> set[str]:
-    for line in _cpu_info().splitlines():
-        if line.lower().startswith(("flags", "features")):
-            return set(line.partition(":")[2].split())
-    return set()
-
-
-def _cpu_name() -> str:
-    for line in _cpu_info().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _torch() -> Finding:

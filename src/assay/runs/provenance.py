@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from assay.runs import processor
 from assay.runs.folder import SCHEMA_VERSION
 
 __all__ = ["command_line", "git_commit", "hardware", "provenance", "versions"]
@@ -59,7 +60,7 @@ def hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     threads = getattr(torch, "get_num_threads", None)
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor.name(),
         "architecture": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": _memory(),
@@ -123,15 +124,6 @@ def _resolve(git: Path) -> str | None:
             if name == reference:
                 return commit
     return None
-
-
-def _cpu_model() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip().lower() in ("model name", "hardware", "cpu model") and value.strip():
-                return " ".join(value.split())
-    return platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from assay.data.cache import cached_bytes
+from assay.runs import processor
 
 __all__ = ["Library", "status", "threads", "why_not"]
 
@@ -107,8 +108,9 @@ class Library:
             return None, "no C compiler found; install gcc"
         code = _read(self.package, self.source)
         reason = ""
+        here = processor.name(), sorted(processor.features())
         for command, link in _commands([*compiler, *self.flags], self.openmp):
-            key = hashlib.sha256(repr((code, command, bool(link), _processor())).encode()).hexdigest()[:32]
+            key = hashlib.sha256(repr((code, command, bool(link), here)).encode()).hexdigest()[:32]
             try:
                 binary = cached_bytes("native", key, partial(_compile, command, link, code))
                 handle = _open(binary)
@@ -150,15 +152,6 @@ def _openmp_of_torch() -> str | None:
     folder = Path(torch.__file__).parent
     found = sorted([*folder.glob("lib/libgomp*.so*"), *folder.glob("../torch.libs/libgomp*.so*")])
     return str(found[0]) if found else None
-
-
-def _processor() -> str:
-    """What tells this processor's instructions from others'."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
 
 
 def _compile(command: list[str], link: list[str], code: str) -> bytes:
