@@ -15,23 +15,14 @@ static void rotate(const Program *p, const Op *op, int row) {
       }
 }
 
-INLINE V4 quarters(V v) {
-  V8 h[2];
-  V4 q[2];
-  memcpy(h, &v, sizeof v);
-  h[0] += h[1];
-  memcpy(q, h, sizeof q);
-  return q[0] + q[1];
-}
-
 /* The sums of four registers, as `sum_of` adds them. */
 INLINE V4 sums_of(V a, V b, V c, V d) {
-  const V4 p = quarters(a), q = quarters(b), r = quarters(c), s = quarters(d);
+  const V4 p = folded(a), q = folded(b), r = folded(c), s = folded(d);
   const V4 left = MIX4(p, q, 0, 4, 1, 5) + MIX4(p, q, 2, 6, 3, 7), right = MIX4(r, s, 0, 4, 1, 5) + MIX4(r, s, 2, 6, 3, 7);
   return MIX4(left, right, 0, 1, 4, 5) + MIX4(left, right, 2, 3, 6, 7);
 }
 
-/* score[j] = q k_j for `count` keys that follow one another, four at a time; whole: d is a multiple of 16. */
+/* score[j] = q k_j for `count` keys that follow one another, four at a time; whole: d is a multiple of LANES. */
 INLINE void scores_with(const float *q, const float *k, int d, int64_t count, float *score, const int whole) {
   int64_t j = 0;
   for (; j + 4 <= count; j += 4) {

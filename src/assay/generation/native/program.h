@@ -1,5 +1,5 @@
-/* What the parts of the native step share: an operation, the program that holds them, and activations on sixteen
- * features at a time. The parts are pasted into `step.c` one after another, so none of them includes another.
+/* What the parts of the native step share: an operation, the program that holds them, and activations on a
+ * register of features at a time. The parts are pasted into `step.c` one after another, so none of them includes another.
  */
 #include "vectors.h"
 

@@ -128,7 +128,7 @@ static void run(Program *p, const Op *op) {
 int op_size(void) { return (int)sizeof(Op); }
 int most_rows(void) { return MOST_ROWS; }
 
-/* y = x W^T as the program computes it, for the check of a freshly compiled library. panel: [n][UP(rows)]. */
+/* y = x W^T as the program computes it, for the check of a freshly compiled library. panel: [n][rows up to a multiple of 16]. */
 void product_of(const float *w, const float *x, float *panel, int n, int rows, int count, float *y) {
   if (rows > BLOCKED) pack(x, n, rows, panel);
   product(w, x, panel, n, rows, count, y, count);

@@ -1,4 +1,4 @@
-"""The largest logits of a row, found sixteen at a time where there is a native library."""
+"""The largest logits of a row, found a register at a time where there is a native library."""
 
 from __future__ import annotations
 

@@ -5,17 +5,20 @@
  * number of threads: every element goes through the same vector code, and the norm is summed by fixed pieces.
  */
 #include "vectors.h"
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
 #endif
 
-typedef float Half __attribute__((vector_size(32), aligned(4), may_alias));
-typedef double D __attribute__((vector_size(64), aligned(8), may_alias));
+#define HALF (LANES / 2) /* floats, of which doubles fill a register */
+typedef float Half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));
+typedef double D __attribute__((vector_size(8 * HALF), aligned(8), may_alias));
 #define PIECE 16384 /* elements of a tensor whose squares are summed together; a multiple of LANES */
 
 INLINE V root(V v) {
-#if defined(__AVX512F__)
+#if LANES == 16 && defined(__AVX512F__)
   return (V)_mm512_sqrt_ps((__m512)v);
+#elif LANES == 8 && defined(__AVX__)
+  return (V)_mm256_sqrt_ps((__m256)v);
 #else
   for (int i = 0; i < LANES; i++) v[i] = sqrtf(v[i]);
   return v;
@@ -61,13 +64,13 @@ static void squares(const Job *job, int64_t t, int64_t from, int64_t to, int64_t
   int64_t i = from;
   for (; i + LANES <= to; i += LANES) {
     D a = __builtin_convertvector(*(const Half *)(x + i), D);
-    D b = __builtin_convertvector(*(const Half *)(x + i + 8), D);
+    D b = __builtin_convertvector(*(const Half *)(x + i + HALF), D);
     low += a * a;
     high += b * b;
   }
   low += high;
   double sum = 0;
-  for (int k = 0; k < 8; k++) sum += low[k];
+  for (int k = 0; k < HALF; k++) sum += low[k];
   for (; i < to; i++) sum += (double)x[i] * x[i];
   job->sums[piece] = sum;
 }

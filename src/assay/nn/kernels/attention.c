@@ -1,12 +1,25 @@
 /* Attention of short rows: softmax(scale q k^T + bias) v and its gradients, one head at a time from the caches.
  *
  * torch's fused kernel is made for long rows and wide heads; at 64 tokens of 16 features it runs at a tenth of the
- * machine's rate. Here keys are packed [features, keys], so that a row of scores is computed sixteen keys at a time,
- * ROWS queries together; of the backward pass, scores are computed again from q, k and the kept log-sum-exp.
+ * machine's rate. Here every product is a sum of `tile`s: ROWS rows of numbers with a panel, in which the WIDE columns
+ * of a matrix lie behind one another, so that all sums are in registers and memory is read in order. Scores of TALL
+ * queries are kept together; of the backward pass, they are computed again from q, k and the kept log-sum-exp.
  */
 #include "vectors.h"
 
+#define WIDE (2 * LANES)
+/* Twice as many sums fill two thirds of the registers, and hide a multiplication's latency. */
+#if LANES == 16
+#define ROWS 8
+#elif LANES == 8
+#define ROWS 6
+#else
 #define ROWS 4
+#endif
+#define GROUPS 4
+#define TALL (GROUPS * ROWS)
+#define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
+#define EACH_PART _Pragma("GCC unroll 2") for (int i = 0; i < many; i++)
 
 /* Strides in elements; the last axis of every tensor has stride 1. */
 typedef struct {
@@ -19,54 +32,107 @@ typedef struct {
 
 int shape_bytes(void) { return sizeof(Shape); }
 
-/* to[c * wide + j] = from[j * stride + c] */
-static void pack(const float *from, int64_t stride, int64_t rows, int64_t width, float *to, int64_t wide) {
-  for (int64_t c = 0; c < width; c++) {
-    float *line = to + c * wide;
-    for (int64_t j = 0; j < rows; j++) line[j] = from[j * stride + c];
-    for (int64_t j = rows; j < wide; j++) line[j] = 0;
+/* How many registers wide the panel is that begins at a column. */
+INLINE int parts_of(int64_t column, int64_t columns) { return columns - column < WIDE ? 1 : 2; }
+
+/* Panels of a matrix's columns: to[column * rows + row * width of the panel + i] = from[row][column + i]. */
+static void panels(const float *from, int64_t stride, int64_t rows, int64_t columns, float *to) {
+  for (int64_t c = 0; c < columns; c += WIDE) {
+    const int many = parts_of(c, columns);
+    for (int64_t r = 0; r < rows; r++)
+      EACH_PART store(to + c * rows + (r * many + i) * LANES, load(from + r * stride + c + i * LANES));
   }
 }
 
-/* out[r * wide + j] = sum over c of a[r * width + c] packed[c * wide + j], ROWS rows, up to `end` (a multiple of 16) */
-INLINE void products(const float *a, const float *packed, int64_t width, int64_t wide, int64_t end, float *out) {
-  int64_t j = 0;
-  for (; j + 2 * LANES <= end; j += 2 * LANES) {
-    V s[ROWS][2] = {{{0}}};
-    for (int64_t c = 0; c < width; c++) {
-      const V x = load(packed + c * wide + j), y = load(packed + c * wide + j + LANES);
-#pragma GCC unroll 4
-      for (int r = 0; r < ROWS; r++) {
-        s[r][0] += x * a[r * width + c];
-        s[r][1] += y * a[r * width + c];
+/* Panels of the columns of its transpose, of which there are `rows`, and zeros up to whole registers. */
+static void panels_across(const float *from, int64_t stride, int64_t rows, int64_t columns, float *to) {
+  const int64_t all_of_it = UP(rows);
+  for (int64_t j = 0; j < all_of_it; j += WIDE) {
+    const int64_t wide = parts_of(j, all_of_it) * LANES, have = rows - j < wide ? rows - j : wide;
+    for (int64_t c = 0; c < columns; c++, to += wide) {
+      for (int64_t i = 0; i < have; i++) to[i] = from[(j + i) * stride + c];
+      for (int64_t i = have; i < wide; i++) to[i] = 0;
+    }
+  }
+}
+
+/* sums[r] = sum over k < count of a[r * row + k * step] and the panel's k-th line */
+INLINE void tile(const float *a, int64_t row, int64_t step, const float *panel, int64_t count, const int many,
+                 V sums[ROWS][2]) {
+  EACH_ROW EACH_PART sums[r][i] = (V){0};
+  for (int64_t k = 0; k < count; k++) {
+    V x[2];
+    EACH_PART x[i] = load(panel + (k * many + i) * LANES);
+    EACH_ROW {
+      const float y = a[r * row + k * step];
+      EACH_PART sums[r][i] += x[i] * y;
+    }
+  }
+}
+
+/* Up to TALL queries from `row` on, in groups of ROWS: how many keys each group sees, and all of them. */
+typedef struct {
+  int64_t row, seen[GROUPS], most;
+  int count[GROUPS], groups, rows;
+} Chunk;
+
+/* out[row][key], `wide` apart = the products of each group's rows of a with the keys that it sees, whole registers. */
+INLINE void scores_some(const Chunk *at, const float *a, const float *panel, int64_t width, int64_t j, int64_t wide,
+                        float *out, const int many) {
+  for (int g = 0; g < at->groups; g++) {
+    if (j >= at->seen[g]) continue;
+    V sums[ROWS][2];
+    tile(a + g * ROWS * width, width, 1, panel, width, many, sums);
+    EACH_ROW EACH_PART store(out + (g * ROWS + r) * wide + j + i * LANES, sums[r][i]);
+  }
+}
+
+INLINE void scores(const Chunk *at, const float *a, const float *across, int64_t width, int64_t wide, float *out) {
+  for (int64_t j = 0; j < at->most; j += WIDE) {
+    if (parts_of(j, wide) == 2) scores_some(at, a, across + j * width, width, j, wide, out, 2);
+    else scores_some(at, a, across + j * width, width, j, wide, out, 1);
+  }
+}
+
+/* out[row] = factor[row] x sum over the keys that the row's group sees of p[row][key] and the key's line in the panels */
+INLINE void mix_some(const Chunk *at, const float *p, int64_t wide, const float *panel, const float *factor, float *out,
+                     int64_t stride, const int many) {
+  for (int g = 0; g < at->groups; g++) {
+    V sums[ROWS][2];
+    tile(p + g * ROWS * wide, wide, 1, panel, at->seen[g], many, sums);
+    for (int r = 0; r < at->count[g]; r++)
+      EACH_PART store(out + (g * ROWS + r) * stride + i * LANES, sums[r][i] * factor[g * ROWS + r]);
+  }
+}
+
+INLINE void mix(const Chunk *at, const float *p, int64_t wide, const float *panel, int64_t keys, int64_t width,
+                const float *factor, float *out, int64_t stride) {
+  for (int64_t c = 0; c < width; c += WIDE) {
+    if (parts_of(c, width) == 2) mix_some(at, p, wide, panel + c * keys, factor, out + c, stride, 2);
+    else mix_some(at, p, wide, panel + c * keys, factor, out + c, stride, 1);
+  }
+}
+
+/* out[key] += sum over the chunk's rows of p[row][key] and the row's line in the panels */
+INLINE void spread_some(const Chunk *at, const float *p, int64_t wide, const float *panel, float *out, int64_t stride,
+                        const int many) {
+  for (int64_t j = 0; j < at->most; j += ROWS) {
+    V sums[ROWS][2];
+    tile(p + j, 1, wide, panel, at->rows, many, sums); /* of the last keys more than there are; not kept */
+    const int count = at->most - j < ROWS ? (int)(at->most - j) : ROWS;
+    for (int r = 0; r < count; r++)
+      EACH_PART {
+        float *to = out + (j + r) * stride + i * LANES;
+        store(to, load(to) + sums[r][i]);
       }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < ROWS; r++) { store(out + r * wide + j, s[r][0]); store(out + r * wide + j + LANES, s[r][1]); }
-  }
-  for (; j < end; j += LANES) {
-    V s[ROWS] = {{0}};
-    for (int64_t c = 0; c < width; c++) {
-      const V x = load(packed + c * wide + j);
-#pragma GCC unroll 4
-      for (int r = 0; r < ROWS; r++) s[r] += x * a[r * width + c];
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < ROWS; r++) store(out + r * wide + j, s[r]);
   }
 }
 
-/* out[r][c] = factor[r] x sum over j < end of p[r * wide + j] rows[j * stride + c], for `count` of ROWS rows */
-INLINE void mix(const float *p, int64_t wide, const float *rows, int64_t stride, int64_t width, int64_t end,
-                const float *factor, float *out, int64_t out_stride, int count) {
-  for (int64_t c = 0; c < width; c += LANES) {
-    V s[ROWS] = {{0}};
-    for (int64_t j = 0; j < end; j++) {
-      const V x = load(rows + j * stride + c);
-#pragma GCC unroll 4
-      for (int r = 0; r < ROWS; r++) s[r] += x * p[r * wide + j];
-    }
-    for (int r = 0; r < count; r++) store(out + r * out_stride + c, s[r] * factor[r]);
+INLINE void spread(const Chunk *at, const float *p, int64_t wide, const float *panel, int64_t width, float *out,
+                   int64_t stride) {
+  for (int64_t c = 0; c < width; c += WIDE) {
+    if (parts_of(c, width) == 2) spread_some(at, p, wide, panel + c * TALL, out + c, stride, 2);
+    else spread_some(at, p, wide, panel + c * TALL, out + c, stride, 1);
   }
 }
 
@@ -102,9 +168,10 @@ INLINE void mask(const Shape *n, int64_t row, int count, int64_t seen, int64_t e
       for (; j + LANES <= own; j += LANES) store(line + j, load(line + j) + load(add + j));
       for (; j < own; j++) line[j] += add[j];
     }
-    int64_t j = own & ~(int64_t)(LANES - 1); /* the sixteen that hold the border, then whole ones */
+    int64_t j = own & ~(int64_t)(LANES - 1); /* the register that holds the border, then whole ones */
     if (j < own) {
-      const I at = (I){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + (int32_t)j;
+      I at;
+      for (int i = 0; i < LANES; i++) at[i] = (int32_t)j + i;
       store(line + j, pick(at < (int32_t)own, load(line + j), all(-INFINITY)));
       j += LANES;
     }
@@ -112,29 +179,47 @@ INLINE void mask(const Shape *n, int64_t row, int count, int64_t seen, int64_t e
   }
 }
 
-INLINE void gather(const float *from, int64_t stride, int64_t row, int count, int64_t width, float factor, float *to) {
-  for (int r = 0; r < ROWS; r++)
+INLINE Chunk chunk_of(const Shape *n, int64_t row, const float *bias) {
+  Chunk at = {.row = row, .rows = n->queries - row < TALL ? (int)(n->queries - row) : TALL};
+  for (int first = 0; first < at.rows; first += ROWS) {
+    const int g = at.groups++;
+    at.count[g] = at.rows - first < ROWS ? at.rows - first : ROWS;
+    at.seen[g] = visible(n, row + first, at.count[g], bias);
+    at.most = at.seen[g] > at.most ? at.seen[g] : at.most;
+  }
+  return at;
+}
+
+/* The chunk's rows, `width` apart, times a factor; zeros where a group has fewer than ROWS. */
+INLINE void gather(const Chunk *at, const float *from, int64_t stride, int64_t width, float factor, float *to) {
+  for (int r = 0; r < at->groups * ROWS; r++)
     for (int64_t c = 0; c < width; c += LANES) {
       V x = {0};
-      if (r < count) x = load(from + (row + r) * stride + c) * factor;
+      if (r < at->rows) x = load(from + (at->row + r) * stride + c) * factor;
       store(to + r * width + c, x);
     }
+}
+
+INLINE void hide(const Shape *n, const Chunk *at, int64_t wide, const float *bias, float *s) {
+  for (int g = 0; g < at->groups; g++)
+    mask(n, at->row + g * ROWS, at->count[g], at->seen[g], UP(at->seen[g]), wide, bias, s + g * ROWS * wide);
 }
 
 static void forward_head(const Shape *n, const float *q, const float *k, const float *v, const float *bias, float *out,
                          float *lse, float *scratch) {
   const int64_t d = n->width, wide = UP(n->keys);
-  float *packed = scratch, *s = packed + d * wide, *a = s + ROWS * wide;
-  pack(k, n->k[2], n->keys, d, packed, wide);
-  for (int64_t row = 0; row < n->queries; row += ROWS) {
-    const int count = n->queries - row < ROWS ? (int)(n->queries - row) : ROWS;
-    const int64_t seen = visible(n, row, count, bias), end = UP(seen);
-    gather(q, n->q[2], row, count, d, n->scale, a);
-    products(a, packed, d, wide, end, s);
-    mask(n, row, count, seen, end, wide, bias, s);
-    float share[ROWS] = {0};
-    for (int r = 0; r < count; r++) {
+  float *keys = scratch, *values = keys + d * wide, *s = values + d * wide, *a = s + TALL * wide;
+  panels_across(k, n->k[2], n->keys, d, keys);
+  panels(v, n->v[2], n->keys, d, values);
+  for (int64_t row = 0; row < n->queries; row += TALL) {
+    const Chunk at = chunk_of(n, row, bias);
+    gather(&at, q, n->q[2], d, n->scale, a);
+    scores(&at, a, keys, d, wide, s);
+    hide(n, &at, wide, bias, s);
+    float share[TALL] = {0};
+    for (int r = 0; r < at.rows; r++) {
       float *line = s + r * wide;
+      const int64_t end = UP(at.seen[r / ROWS]);
       V most = all(-INFINITY), sum = {0};
       for (int64_t j = 0; j < end; j += LANES) { const V x = load(line + j); most = pick(x > most, x, most); }
       const float top = most_of(most), base = top == -INFINITY ? 0 : top;
@@ -147,7 +232,7 @@ static void forward_head(const Shape *n, const float *q, const float *k, const f
       share[r] = total == 0 ? 0 : 1 / total;
       lse[row + r] = total == 0 ? 0 : base + logf(total);
     }
-    mix(s, wide, v, n->v[2], d, seen, share, out + row * n->out[2], n->out[2], count);
+    mix(&at, s, wide, values, n->keys, d, share, out + row * n->out[2], n->out[2]);
   }
 }
 
@@ -155,49 +240,51 @@ static void backward_head(const Shape *n, const float *q, const float *k, const 
                           const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv,
                           float *scratch) {
   const int64_t d = n->width, wide = UP(n->keys);
-  float *keys = scratch, *values = keys + d * wide, *p = values + d * wide, *t = p + ROWS * wide, *a = t + ROWS * wide;
-  float *g = a + ROWS * d;
-  pack(k, n->k[2], n->keys, d, keys, wide);
-  pack(v, n->v[2], n->keys, d, values, wide);
-  const float scale[ROWS] = {n->scale, n->scale, n->scale, n->scale};
-  for (int64_t row = 0; row < n->queries; row += ROWS) {
-    const int count = n->queries - row < ROWS ? (int)(n->queries - row) : ROWS;
-    const int64_t seen = visible(n, row, count, bias), end = UP(seen);
-    gather(q, n->q[2], row, count, d, n->scale, a);
-    gather(dout, n->dout[2], row, count, d, 1, g);
-    products(a, keys, d, wide, end, p);
-    products(g, values, d, wide, end, t);
-    mask(n, row, count, seen, end, wide, bias, p);
-    for (int r = 0; r < ROWS; r++) {
-      V both = {0};
-      for (int64_t c = 0; r < count && c < d; c += LANES) both += load(g + r * d + c) * load(out + (row + r) * n->out[2] + c);
-      const float dot = sum_of(both);
-      const float base = r < count ? lse[row + r] : 0;
+  float *across = scratch, *values = across + d * wide, *keys = values + d * wide, *p = keys + d * wide;
+  float *t = p + TALL * wide, *a = t + TALL * wide, *g = a + TALL * d, *turned = g + TALL * d;
+  panels_across(k, n->k[2], n->keys, d, across);
+  panels_across(v, n->v[2], n->keys, d, values);
+  panels(k, n->k[2], n->keys, d, keys);
+  float scale[TALL];
+  for (int r = 0; r < TALL; r++) scale[r] = n->scale;
+  for (int64_t row = 0; row < n->queries; row += TALL) {
+    const Chunk at = chunk_of(n, row, bias);
+    gather(&at, q, n->q[2], d, n->scale, a);
+    gather(&at, dout, n->dout[2], d, 1, g);
+    scores(&at, a, across, d, wide, p);
+    scores(&at, g, values, d, wide, t);
+    hide(n, &at, wide, bias, p);
+    for (int r = 0; r < at.groups * ROWS; r++) {
+      float *line = p + r * wide, *slope = t + r * wide, base = 0, dot = 0;
+      const int64_t end = UP(at.seen[r / ROWS]), all_of_it = UP(at.most);
+      if (r < at.rows) {
+        V both = {0};
+        for (int64_t c = 0; c < d; c += LANES) both += load(g + r * d + c) * load(out + (row + r) * n->out[2] + c);
+        dot = sum_of(both);
+        base = lse[row + r];
+      }
       for (int64_t j = 0; j < end; j += LANES) {
-        const V e = exponential(load(p + r * wide + j) - base);
-        store(p + r * wide + j, e);
-        store(t + r * wide + j, e * (load(t + r * wide + j) - dot));
+        const V e = exponential(load(line + j) - base);
+        store(line + j, e);
+        store(slope + j, e * (load(slope + j) - dot));
+      }
+      for (int64_t j = end; j < all_of_it; j += LANES) { /* what others of the chunk see */
+        store(line + j, (V){0});
+        store(slope + j, (V){0});
       }
     }
-    mix(t, wide, k, n->k[2], d, seen, scale, dq + row * n->dq[2], n->dq[2], count);
-    for (int64_t c = 0; c < d; c += LANES) {
-      V x[ROWS], y[ROWS]; /* q scaled, and the gradient of out */
-      for (int r = 0; r < ROWS; r++) { x[r] = load(a + r * d + c); y[r] = load(g + r * d + c); }
-      for (int64_t j = 0; j < seen; j++) {
-        V one = load(dk + j * n->dk[2] + c), two = load(dv + j * n->dv[2] + c);
-#pragma GCC unroll 4
-        for (int r = 0; r < ROWS; r++) { one += x[r] * t[r * wide + j]; two += y[r] * p[r * wide + j]; }
-        store(dk + j * n->dk[2] + c, one);
-        store(dv + j * n->dv[2] + c, two);
-      }
-    }
+    mix(&at, t, wide, keys, n->keys, d, scale, dq + row * n->dq[2], n->dq[2]);
+    panels(a, d, TALL, d, turned);
+    spread(&at, t, wide, turned, d, dk, n->dk[2]);
+    panels(g, d, TALL, d, turned);
+    spread(&at, p, wide, turned, d, dv, n->dv[2]);
   }
 }
 
 /* out like q; lse [batch, heads, queries]. Returns 0, or 1 where memory ran out. */
 int attention_forward(const Shape *n, const float *q, const float *k, const float *v, const float *bias, float *out,
                       float *lse) {
-  const int64_t wide = UP(n->keys), size = UP(n->width * wide + ROWS * wide + ROWS * n->width);
+  const int64_t wide = UP(n->keys), size = UP(2 * n->width * wide + TALL * wide + TALL * n->width);
   float *scratch = NULL;
   if (posix_memalign((void **)&scratch, 64, size * n->threads * sizeof(float))) return 1;
   const int64_t group = n->heads / n->kv_heads;
@@ -219,7 +306,7 @@ int attention_forward(const Shape *n, const float *q, const float *k, const floa
 /* The heads of a group add to the same dk and dv. Returns 0, or 1 where memory ran out. */
 int attention_backward(const Shape *n, const float *q, const float *k, const float *v, const float *bias,
                        const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv) {
-  const int64_t wide = UP(n->keys), size = UP(2 * n->width * wide + 2 * ROWS * wide + 2 * ROWS * n->width);
+  const int64_t wide = UP(n->keys), size = UP(3 * n->width * wide + 2 * TALL * wide + 3 * TALL * n->width);
   float *scratch = NULL;
   if (posix_memalign((void **)&scratch, 64, size * n->threads * sizeof(float))) return 1;
   const int64_t group = n->heads / n->kv_heads;

@@ -9,7 +9,7 @@
 
 #define BLOCK 1024 /* terms summed in float before they go to a double: long rows stay exact */
 
-/* Up to sixteen logits; what is missing is -inf, whose exponential is 0. */
+/* Up to a register of logits; what is missing is -inf, whose exponential is 0. */
 INLINE V some(const float *p, int64_t count) {
   V v = all(-INFINITY);
   memcpy(&v, p, count * sizeof(float));

@@ -15,16 +15,10 @@
 #define BLOCK 4 /* rows that the backward pass takes together */
 
 INLINE void put(float *p, V v, int stream) {
-#if defined(__AVX512F__)
+#if LANES == 16 && defined(__AVX512F__)
   if (stream) { _mm512_stream_ps(p, (__m512)v); return; }
-#elif defined(__AVX__)
-  if (stream) {
-    __m256 half[2];
-    memcpy(half, &v, sizeof v);
-    _mm256_stream_ps(p, half[0]);
-    _mm256_stream_ps(p + 8, half[1]);
-    return;
-  }
+#elif LANES == 8 && defined(__AVX__)
+  if (stream) { _mm256_stream_ps(p, (__m256)v); return; }
 #endif
   (void)stream;
   *(V *)p = v;
@@ -44,7 +38,7 @@ static void fence(int stream) {
 #endif
 }
 
-/* Reads sixteen of t = alpha x + f at j. */
+/* Reads a register of t = alpha x + f at j. */
 INLINE V mixed(const float *x, const float *f, float alpha, int64_t j) {
   V v = load(x + j);
   if (f) v = v * alpha + load(f + j);
@@ -194,7 +188,7 @@ int norm_backward(const float *x, const float *f, const float *alpha, const floa
                   const float *dtotal, const float *mean, const float *rstd, float *dx, float *df, float *dg, float *db,
                   int64_t rows, int64_t n, int centre, int stream, int threads) {
   const float a = alpha ? *alpha : 1;
-  const int64_t wide = (n + LANES - 1) / LANES * LANES; /* every thread's sums begin on a line of their own */
+  const int64_t wide = (n + 15) / 16 * 16; /* every thread's sums begin on a line of their own */
   const int64_t blocks = (rows + BLOCK - 1) / BLOCK;
   float *scratch = NULL;
   if (posix_memalign((void **)&scratch, 64, 2 * wide * threads * sizeof(float))) return 1;

@@ -1,5 +1,5 @@
-/* What the kernels share: sixteen floats at a time, their sums and maxima, and e^x. Pasted into a source before it is
- * compiled (`native.py`). */
+/* What the kernels share: a register of floats at a time, their sums and maxima, and e^x. Pasted into a source before it
+ * is compiled (`native.py`). */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -7,10 +7,18 @@
 #include <string.h>
 #include "threads.h"
 
-/* Compilers lower sixteen floats to whatever registers there are (two of AVX, four of NEON). */
-typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t I __attribute__((vector_size(64), aligned(4), may_alias));
+/* As many floats as fill a register: compilers keep wider vectors in memory, where all is several times slower.
+ * -DLANES=n for tests of what other processors compute. */
+#if defined(LANES)
+#elif defined(__AVX512F__)
 #define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float V __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t I __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 #define UP(n) (((n) + LANES - 1) / LANES * LANES)
 
@@ -22,15 +30,26 @@ INLINE V pick(I yes, V a, V b) { return (V)((yes & (I)a) | (~yes & (I)b)); }
 typedef float V8 __attribute__((vector_size(32)));
 typedef float V4 __attribute__((vector_size(16)));
 
-/* In halves, so that the parts do not wait for each other. */
-INLINE float sum_of(V v) {
+/* Four sums of what lies four apart, in halves: the parts do not wait for each other. */
+INLINE V4 folded(V v) {
+  V4 q[LANES / 4];
+#if LANES == 16
   V8 h[2];
-  V4 q[2];
   memcpy(h, &v, sizeof v);
   h[0] += h[1];
-  memcpy(q, h, sizeof q);
+  memcpy(q, h, sizeof h[0]);
+#else
+  memcpy(q, &v, sizeof v);
+#endif
+#if LANES > 4
   q[0] += q[1];
-  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
+#endif
+  return q[0];
+}
+
+INLINE float sum_of(V v) {
+  const V4 q = folded(v);
+  return (q[0] + q[2]) + (q[1] + q[3]);
 }
 
 INLINE float most_of(V v) {

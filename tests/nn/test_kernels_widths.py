@@ -1,0 +1,37 @@
+"""The C kernels as other processors compute them: with registers of 4, 8 and 16 floats."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assay.runs import processor
+
+ROOT = Path(__file__).parent.parent
+FILES = [
+    *(f"nn/test_kernels_{name}.py" for name in ("attention", "norms", "adamw", "gated", "cross_entropy", "rotary")),
+    *(f"generation/test_native{name}.py" for name in ("", "_rows", "_top")),
+]
+
+
+CHOSEN = "float64 or equal or products or modules or torchs"
+HERE = 16 if "avx512f" in processor.features() else 8 if "avx" in processor.features() else 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", sorted({4, 8, 16} - {HERE}))
+def test_results_do_not_depend_on_the_width_of_registers(lanes: int) -> None:
+    """Their own tests against float64, torch and decoding by modules, in a process whose compiler is told the width."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", CHOSEN, *(str(ROOT / name) for name in FILES)],
+        env=os.environ | {"CC": f"{compiler} -DLANES={lanes}"}, cwd=ROOT.parent, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
