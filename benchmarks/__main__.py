@@ -110,15 +110,16 @@ def _settings(job: Job, long: bool, seconds: float | None) -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; see the module. The exit status is 1 where a part failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="names, or beginnings of names, joined by commas")
+    parser.add_argument("--only", action="append", default=[], help="names, or beginnings of names, joined by commas")
     parser.add_argument("--seconds", type=float, help="timed seconds of each part, instead of its own")
     parser.add_argument("--long", action="store_true", help="more contenders, sizes and rounds: about an hour")
     parser.add_argument("--resume", action="store_true", help="keep parts that were finished with these settings")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args(arguments)
-    wanted = [job for job in JOBS if not args.only or job.name.startswith(tuple(args.only.split(",")))]
+    only = tuple(",".join(args.only).split(",")) if args.only else ("",)
+    wanted = [job for job in JOBS if job.name.startswith(only)]
     if not wanted:
-        parser.error(f"--only {args.only}: no such benchmark; there are {', '.join(job.name for job in JOBS)}")
+        parser.error(f"--only {','.join(only)}: no such benchmark; there are {', '.join(job.name for job in JOBS)}")
     try:
         failed = run(wanted, args.out, seconds=args.seconds, long=args.long, resume=args.resume)
     except KeyboardInterrupt:

@@ -3,11 +3,12 @@
     python -m benchmarks.batch_decode [--seconds 40] [--json FILE]
     python -m benchmarks.batch_decode --busy [--cases batch-16,beams-4] [--rounds 5]
 
-The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 24
-tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams, whole calls timed. transformers has no
-decoder with a visible prefix: there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in
-a loop that costs less than its own `generate`. llama.cpp, through its server's continuous batching, decodes the rows of
-the decoders. The same tokens come out of all before anything is timed.
+The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 1
+or 24 tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams; the difference is what one more token
+of every row costs, as in `decode`, and whole calls are told too. transformers has no decoder with a visible prefix:
+there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in a loop that costs less than its
+own `generate`. llama.cpp, through its server's continuous batching, decodes the rows of the decoders. The same tokens
+come out of all before anything is timed.
 
 `--busy` is for machines that others use too: one thread, its own processor time, and besides whole calls what one
 more token of every row costs, from calls of two lengths, so that the prompt cancels.
@@ -23,7 +24,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise as neighbours
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from assay.spec.model import ModelSpec
 from benchmarks import llama, measure
 from benchmarks.command import command_line
 from benchmarks.decode import SHAPES, reference, weight_bytes
-from benchmarks.result import Check, Result
+from benchmarks.result import Check, Result, pairwise
 from benchmarks.rows import cannot, of_times
 
 __all__ = ["CASES", "Case", "suite"]
@@ -179,9 +180,9 @@ def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
     parameters = sum(p.numel() for p in model.parameters())
     out = Result(
         f"decode-{name}", f"{case.title}, {parameters / 1e6:.0f}M parameters", "decoding",
-        f"{new} tokens a row, whole calls, greedy or beams, float32, {torch.get_num_threads()} threads; "
-        f"weights {weight_bytes(model) / 1e6:.0f} MB",
-        "ms a token of every row",
+        f"{case.rows} row{'s' * (case.rows > 1)} at once, greedy or beams, float32, {torch.get_num_threads()} threads; "
+        f"from calls of 1 and of {new} tokens; weights {weight_bytes(model) / 1e6:.0f} MB",
+        "ms a token more of every row",
     )  # fmt: skip
     ways, mine = {"assay": ours, "transformers": theirs}, ours(CHECKED)
     missing = {"llama.cpp": case.no_llama} if case.no_llama else {}
@@ -201,12 +202,19 @@ def one(name: str, shape: dict[str, Any], seconds: float, new: int) -> Result:
             ways["llama.cpp"] = way
         except Exception as error:  # it is not installed, or not this version: the others are still compared
             missing["llama.cpp"] = f"{type(error).__name__}: {error}"
-    calls = {who: (lambda way=way: way(new)) for who, way in ways.items()}
+    calls = {(who, count): (lambda way=way, count=count: way(count)) for who, way in ways.items() for count in (1, new)}
     times = measure.interleave(calls, seconds, 0, 3)
-    out.rounds = len(times["assay"])
-    out.rows = of_times({who: [t / new for t in values] for who, values in times.items()}, "assay")
-    out.rows += cannot(missing)
-    out.notes.append(f"A call decodes {case.rows} row{'s' * (case.rows > 1)} at once; the prompt is part of the call.")
+    long = {who: times[who, new] for who in ways}
+    token = {
+        who: [(a - b) / (new - 1) for a, b in zip(long[who], times[who, 1], strict=True)] for who in ways
+    }  # what a call costs besides, the prompt included, cancels
+    out.rounds = len(long["assay"])
+    out.rows = of_times(token, "assay") + cannot(missing)
+    whole = pairwise(long["assay"], long["transformers"])
+    out.notes.append(
+        f"Whole calls, the prompt of {PROMPT} tokens a row included: {statistics.median(long['assay']):.2f} s, "
+        f"{whole.median:.2f} [{whole.low:.2f} {whole.high:.2f}] times transformers."
+    )
     out.aim_at("transformers", GOAL)
     return out
 
@@ -230,7 +238,7 @@ def busy(name: str, rounds: int, shape: dict[str, Any] | None = None, new: int =
             for count in (8, new):
                 ways[who](count)
                 marks.append(time.process_time())
-            short, long = (end - begin for begin, end in pairwise(marks))
+            short, long = (end - begin for begin, end in neighbours(marks))
             spent[who].append((long, (long - short) / (new - 8)))
     call, token = (
         {who: statistics.median(pair[place] for pair in pairs) for who, pairs in spent.items()} for place in (0, 1)

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from benchmarks import peers
 
 clock = time.perf_counter
 Product = tuple[int, int, int, int]
+Name = TypeVar("Name")
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:
@@ -30,13 +31,13 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def interleave(
-    contenders: dict[str, Callable[[], Any]], seconds: float = 20.0, warmup: int = 3, least: int = 5
-) -> dict[str, list[float]]:
+    contenders: dict[Name, Callable[[], Any]], seconds: float = 20.0, warmup: int = 3, least: int = 5
+) -> dict[Name, list[float]]:
     """Seconds per call, round robin, for about `seconds` in all and at least `least` rounds."""
     for call in contenders.values():
         for _ in range(warmup):
             call()
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[Name, list[float]] = {name: [] for name in contenders}
     end = clock() + seconds
     rounds = 0
     names = list(contenders)

@@ -12,8 +12,6 @@
 #define STREAM 8
 #define AHEAD 1024 /* weights between the one that is read and the one that is asked for: 4 KB */
 #define MOST_ROWS 256
-#define GATE_ROWS 64 /* of the gate's matrix before as many of the other's */
-
 #define LINE 16 /* floats of a cache line; rows that are laid side by side come in as many */
 
 /* SIDE rows side by side; the sums of TILE weight rows with all of them are held in registers. */
@@ -22,11 +20,13 @@
 #define TILE 8
 #elif LANES == 8
 #define SIDE 16
-#define TILE 4
+#define TILE 6
 #else
 #define SIDE 16
 #define TILE 2
 #endif
+#define FEW (LINE / TILE * TILE)     /* weight rows whose products are turned together: whole tiles */
+#define GATE_ROWS (64 / FEW * FEW) /* of the gate's matrix before as many of the other's */
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define MIX __builtin_shufflevector
@@ -151,26 +151,40 @@ static void blocked(const float *w, const float *x, int n, int rows, int count, 
 #define BLOCKED STREAM
 #endif
 
-/* to[j][i] = from[i][j] for j < want, i < width, at most 16 each; rows of `from` behind the `have` that there are count 0. */
-static void turn(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
+/* A register's lanes and another's by turns: those of the first halves, those of the second. */
 #if LANES == 16
-  V t[LINE];
-  for (int i = 0; i < LINE; i++) t[i] = i < have ? take(from + i * step, want) : all(0);
-  /* Interleaving first half and second turns the index of an element by a bit; four times is all of it. */
-  for (int round = 0; round < 4; round++) {
-    V u[LINE];
+#define FIRST(a, b) MIX(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define SECOND(a, b) MIX(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif LANES == 8
+#define FIRST(a, b) MIX(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define SECOND(a, b) MIX(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define FIRST(a, b) MIX(a, b, 0, 4, 1, 5)
+#define SECOND(a, b) MIX(a, b, 2, 6, 3, 7)
+#endif
+
+/* The same as `turn` of LANES rows and columns at most. */
+INLINE void turn_square(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
+  V t[LANES], u[LANES];
+  for (int i = 0; i < LANES; i++) t[i] = i < have ? take(from + i * step, want) : all(0);
+  /* Interleaving first half and second turns the index of an element by a bit; log2 of LANES times is all of it. */
+#pragma GCC unroll 4
+  for (int round = 1; round < LANES; round *= 2) {
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-      u[2 * i] = MIX(t[i], t[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      u[2 * i + 1] = MIX(t[i], t[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    for (int i = 0; i < LANES / 2; i++) {
+      u[2 * i] = FIRST(t[i], t[i + LANES / 2]);
+      u[2 * i + 1] = SECOND(t[i], t[i + LANES / 2]);
     }
     memcpy(t, u, sizeof u);
   }
-  for (int j = 0; j < want; j++) put(to + j * to_step, t[j], width);
-#else
-  for (int j = 0; j < want; j++)
-    for (int i = 0; i < width; i++) to[j * to_step + i] = i < have ? from[i * step + j] : 0;
-#endif
+  for (int j = 0; j < want && j < LANES; j++) put(to + j * to_step, t[j], width);
+}
+
+/* to[j][i] = from[i][j] for j < want, i < width, at most 16 each; rows of `from` behind the `have` that there are count 0. */
+static void turn(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
+  for (int i = 0; i < width; i += LANES)
+    for (int j = 0; j < want; j += LANES)
+      turn_square(from + i * step + j, step, have - i, to + j * to_step + i, to_step, want - j, width - i);
 }
 
 /* Groups of SIDE rows, [n][SIDE] each; the last one has 16 where no more are needed. */
@@ -187,7 +201,7 @@ static void pack(const float *x, int n, int rows, float *panel) {
 
 /* out[i][row] = a group's products with weight row i < count; `ahead`: weights to ask for meanwhile. */
 INLINE void tile(const float *w, const float *panel, int n, const int wide, const int count, const float *ahead,
-                 float out[LINE][SIDE]) {
+                 float out[FEW][SIDE]) {
   V sum[TILE][SIDE / LANES];
 #pragma GCC unroll 8
   for (int i = 0; i < count; i++)
@@ -217,17 +231,17 @@ INLINE void tile(const float *w, const float *panel, int n, const int wide, cons
     for (int v = 0; v < wide / LANES; v++) *(V *)(out[i] + v * LANES) = sum[i][v];
 }
 
-INLINE void tiles(const float *w, const float *panel, int n, const int wide, int count, float out[LINE][SIDE]) {
+INLINE void tiles(const float *w, const float *panel, int n, const int wide, int count, float out[FEW][SIDE]) {
   int i = 0;
   for (; i + TILE <= count; i += TILE) tile(w + (int64_t)i * n, panel, n, wide, TILE, w + (int64_t)(i + TILE) * n, out + i);
   for (; i < count; i++) tile(w + (int64_t)i * n, panel, n, wide, 1, w, out + i);
 }
 
 static void tiled(const float *w, const float *panel, int n, int rows, int count, float *y, int64_t stride) {
-  float out[LINE][SIDE];
-  for (int at = 0; at < count; at += LINE)
+  float out[FEW][SIDE];
+  for (int at = 0; at < count; at += FEW)
     for (int group = 0; group * SIDE < rows; group++) {
-      const int here = count - at < LINE ? count - at : LINE, wide = group_of(rows, group);
+      const int here = count - at < FEW ? count - at : FEW, wide = group_of(rows, group);
       const float *from = w + (int64_t)at * n, *side = panel + (int64_t)group * SIDE * n;
       if (wide > LINE) tiles(from, side, n, SIDE, here, out);
       else tiles(from, side, n, LINE, here, out);
@@ -265,7 +279,7 @@ static int rows_a_chunk(const Op *op, int threads) {
   int64_t rows = op->kind == GATED ? op->seg_rows[0] : op->seg_rows[0] + op->seg_rows[1] + op->seg_rows[2];
   int64_t each = rows / (8 * threads), least = CHUNK / op->n + 1;
   each = each < least ? least : each;
-  return (int)(each > MOST_EACH ? MOST_EACH : (each + LINE - 1) / LINE * LINE);
+  return (int)(each > MOST_EACH ? MOST_EACH : (each + FEW - 1) / FEW * FEW);
 }
 
 /* dst = act(cap(clip(scale * W x + bias))), one matrix of up to three that read the same x. */
