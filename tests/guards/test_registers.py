@@ -38,5 +38,5 @@ def test_vectors_stay_in_registers(library: native.Library, target: str) -> None
 
 @pytest.mark.parametrize("library", [ATTENTION, NORMS], ids=lambda library: library.source)
 def test_vectors_wider_than_registers_do_not(library: native.Library) -> None:
-    """The control: the mistake that made attention nine times slower on processors without AVX-512."""
+    """The control: the mistake that made attention ten times slower on a processor without AVX-512."""
     assert through_the_stack(library, AVX2, "-DLANES=16") > 0.5

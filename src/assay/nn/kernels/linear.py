@@ -1,5 +1,5 @@
-"""x W^T + b through oneDNN's matrix product where it is the quicker one: up to 8 percent ahead of `F.linear`'s on AMD's
-processors, 5 percent behind it on Intel's, whose own library (MKL) torch takes there.
+"""x W^T + b through oneDNN's matrix product where it is the quicker one: 5 to 8 percent ahead of `F.linear`'s on one of
+AMD's processors, level on another, 5 percent behind it on one of Intel's, whose own library (MKL) torch takes there.
 
 torch itself takes oneDNN for frozen weights only. `benchmarks/` has the comparison; `docs/log.md` the story.
 """
