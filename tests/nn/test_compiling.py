@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from assay.nn import Transformer
 from assay.nn.block import Block
 from assay.nn.compiling import cannot_compile, compile_blocks
+from assay.nn.kernels import cross_entropy, norms
 from assay.nn.stack import Group
 from assay.spec.masks import Bidirectional, Causal, Mask
 
@@ -131,6 +132,24 @@ def test_without_gradients_blocks_run_as_written(counting: Counting) -> None:
         for length in (3, 4, 5):
             model.decode(tokens(1, length), Mask(Causal()))
     assert not counting.graphs
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+@pytest.mark.parametrize("kernels", [True, False])
+def test_what_a_c_kernel_does_alone_is_not_compiled(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch, kernels: bool, softcap: float | None
+) -> None:
+    """The chunk of logits and the final norm: compiled they are slower, and take seconds to compile."""
+    for library in (cross_entropy.NATIVE, norms.NATIVE) if not kernels else ():
+        monkeypatch.setattr(library, "tried", True)
+        monkeypatch.setattr(library, "handle", None)
+    if kernels and None in (cross_entropy.NATIVE.load(), norms.NATIVE.load()):
+        pytest.skip(f"no C kernels: {cross_entropy.NATIVE.reason} {norms.NATIVE.reason}")
+    model = made(small(head={"softcap": softcap}))
+    assert compile_blocks(model) is None
+    assert model.decoder is not None and model.decoder.final_norm is not None
+    assert (model.head.chunk is None) == (kernels and softcap is None)
+    assert (model.decoder.final_norm._compiled_call_impl is None) == kernels
 
 
 @pytest.mark.parametrize("found", [None, "g++", "clang++"])

@@ -17,7 +17,7 @@ from assay.spec.masks import Causal, Mask
 pytestmark = pytest.mark.skipif(attention.NATIVE.load() is None, reason=f"no C kernel: {attention.NATIVE.reason}")
 
 SHAPES = [(2, 4, 2, 21, 21, 16), (1, 3, 3, 64, 64, 32), (2, 2, 1, 5, 37, 16), (1, 2, 2, 1, 7, 48)]
-SHAPES += [(1, 1, 1, 33, 16, 64)]
+SHAPES += [(1, 1, 1, 33, 16, 64), (1, 2, 2, 50, 700, 16), (1, 2, 2, 19, 40, 128)]
 
 
 def draw(*shape: int, seed: int) -> Tensor:
@@ -64,7 +64,7 @@ def test_equals_float64(shape: tuple[int, ...], mask: str, threads: int) -> None
     narrow = [t.detach().float().requires_grad_() for t in wide]
     bias = hidden(mask, b, h, queries, keys)
     low = None if bias is None else bias.float()
-    assert why_not(*narrow, low) is None
+    assert why_not(*narrow, low) is None or keys > attention.LONGEST or narrow[0].shape[3] > attention.WIDEST
     ours, theirs = short_attention(*narrow, low, mask == "causal", 0.3), exact(*wide, bias, mask == "causal")
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
     found = torch.autograd.grad(ours, narrow, dout.float())
@@ -113,7 +113,7 @@ def test_second_derivatives() -> None:
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["float64", "long", "odd", "learned bias", "no grad", "vmap"])
+@pytest.mark.parametrize("case", ["float64", "long", "odd", "learned bias", "no grad", "few heads", "vmap"])
 def test_what_it_declines_goes_to_torch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v, _ = (t.float() for t in inputs(1, 2, 2, 8, 8, 24 if case == "odd" else 16))
     if case == "float64":
@@ -124,6 +124,13 @@ def test_what_it_declines_goes_to_torch(case: str, monkeypatch: pytest.MonkeyPat
     if case == "no grad":
         with torch.no_grad():
             assert why_not(q, k, v, bias)
+            monkeypatch.setattr(attention, "WORTH", 2 * 8 * 8 * 16)
+            assert why_not(q, k, v, bias) is None, "much work is worth loading it"
+    elif case == "few heads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        assert why_not(q, k, v, bias) is None
+        monkeypatch.setattr(attention, "SHORT", 7)
+        assert why_not(q, k, v, bias)
     elif case == "vmap":
         torch.vmap(lambda q: torch.zeros(()) if why_not(q, k, v, None) else 1 / 0)(torch.stack((q, q)))
     else:

@@ -7,10 +7,12 @@ blocks, still the same for all such groups.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from assay.nn.kernels import attention
+from assay.nn.kernels import attention, cross_entropy, norms
 from assay.nn.loss import chunk_loss
 from assay.nn.stack import Group
 from assay.nn.transformer import Transformer
@@ -23,11 +25,14 @@ one, and from 250 layers of 64 on the step gains a tenth (`docs/log.md`)."""
 def compile_blocks(model: Transformer) -> str | None:
     """Compile the model's blocks, its final norm and its loss for training, in place.
 
+    The last two stand alone, with nothing to be fused with: on a CPU with a C kernel for them they stay as they are,
+    which is quicker (`docs/log.md`) and saves compiling.
+
     Returns:
         None where blocks are compiled (at their first call), else the reason why the model stays eager.
     """
-    reason = cannot_compile(str(next(model.parameters()).device))
-    if reason is not None:
+    device = next(model.parameters()).device
+    if reason := cannot_compile(str(device)):
         return reason
     attention.NATIVE.load()  # so that blocks are traced with it
     for stack in (model.encoder, model.decoder):
@@ -39,11 +44,17 @@ def compile_blocks(model: Transformer) -> str | None:
         stack.groups = tuple(Group(stack.blocks[i : i + size]) for i in range(0, len(stack.blocks), size))
         for group in stack.groups if size > 1 else ():
             group.compile(dynamic=False)
-        if stack.final_norm is not None:
+        if stack.final_norm is not None and not _serves(norms.why_not, device):
             stack.final_norm.compile(dynamic=False)
-    # The number of targets differs from batch to batch.
-    model.head.chunk = torch.compile(chunk_loss, dynamic=True)
+    if model.head.say.softcap is not None or not _serves(cross_entropy.why_not, device):
+        # The number of targets differs from batch to batch.
+        model.head.chunk = torch.compile(chunk_loss, dynamic=True)
     return None
+
+
+def _serves(why_not: Callable[[Tensor], str | None], device: torch.device) -> bool:
+    """Whether a C kernel does float32 work on this device."""
+    return device.type == "cpu" and why_not(torch.empty(1, 1)) is None
 
 
 def group_size(depth: int, width: int) -> int:

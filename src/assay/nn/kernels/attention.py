@@ -1,4 +1,4 @@
-"""Attention of short rows by a C kernel (`attention.c`), where it beats torch's fused one: float32 on a CPU.
+"""Attention by a C kernel (`attention.c`) up to the lengths where it beats torch's fused one: float32 on a CPU.
 
 Registered as operators, so that compiled blocks can hold it too. Second derivatives are the formula's in torch.
 """
@@ -14,13 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assay.nn.kernels.native import Library
+from assay.runs import processor
 
 __all__ = ["NATIVE", "short_attention", "why_not"]
 
-LONGEST = 512
-"""Keys up to which it is the faster one (`docs/log.md`)."""
-WIDEST = 64
-"""Features of a head up to which it is."""
+LONGEST, WIDEST = (512, 64) if processor.maker() == "GenuineIntel" else (4096, 128)
+"""Keys, and features of a head, up to which it is the faster one (`docs/log.md`). Beyond the smaller pair it has been
+measured on AMD's processors only. By the maker and not by timing, so that a machine always sums in the same order."""
+SHORT = 512
+"""Keys up to which it serves though there be fewer heads than threads, over which alone it shares its work."""
+WORTH = 1 << 28
+"""Multiplications from which it serves without gradients too: a few milliseconds, as loading it takes."""
 
 Long = ctypes.c_int64
 
@@ -47,10 +51,12 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
         return "nothing to do"
     if bias is not None and bias.requires_grad:
         return "the bias is learned"
-    if not torch.is_grad_enabled():
-        return "only training repeats it often enough"
+    if not torch.is_grad_enabled() and q.numel() * k.shape[2] < WORTH:
+        return "too little work to load it for, and no training that repeats it"
     if torch.compiler.is_compiling():
         return None if NATIVE.handle is not None else "not loaded before compiling"
+    if k.shape[2] > SHORT and k.shape[0] * k.shape[1] < torch.get_num_threads():
+        return "fewer heads than threads"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "under a functorch transform"
     return None if NATIVE.load() is not None else NATIVE.reason
