@@ -113,8 +113,8 @@ def _compiled(fresh: bool) -> Finding:
     path = compiler()
     if path is None:
         return found(
-            "no C++ compiler: models run eager, about half as fast. Install one (Debian: apt install g++; "
-            "macOS: xcode-select --install)",
+            "no C++ compiler: narrow models, which gain by being compiled, run eager. Install one (Debian: apt install "
+            "g++; macOS: xcode-select --install)",
             fine=False,
             path=None,
             compiles=False,

@@ -159,7 +159,7 @@ class TrainSpec(Described):
     dtype: Annotated[str, Field(pattern="^(float32|bfloat16)$")] | None = None
     """Arithmetic; None: bfloat16 on an accelerator, float32 on a CPU. Weights stay float32."""
     compile: bool | None = None
-    """Compile by block; None: where a compiler is found and the run is long enough to earn it back."""
+    """Compile by block; None: where a compiler is found and it pays: on a CPU in long runs of narrow models."""
     checkpointing: bool = False
     """Keep only what enters each block and compute the rest again in the backward pass (Chen et al. 2016)."""
     on_bad_loss: BadLossSpec = BadLossSpec()

@@ -334,7 +334,7 @@ def _compiles(run: RunSpec) -> bool:
     """Whether a run may compile, as far as its description says."""
     from assay.training.setup import wants_compiling
 
-    return wants_compiling(run.train, run.train.budget or 0.0, "cpu") is True
+    return wants_compiling(run, run.train.budget or 0.0, "cpu") is True
 
 
 def struck_down(status: int) -> bool:

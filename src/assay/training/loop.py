@@ -369,7 +369,7 @@ class Training:
     def _make_ready(self) -> None:
         began = time.perf_counter()
         failed = make_ready(
-            self.at, self.run.train, self.model, self.optimizer, self.loader.batch(0, 0),
+            self.at, self.run, self.model, self.optimizer, self.loader.batch(0, 0),
             total=self.total, dtype=self.dtype, device=self.device, team=self.team,
         )  # fmt: skip
         if failed:

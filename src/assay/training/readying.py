@@ -9,7 +9,7 @@ import torch
 from assay.data.batch import Batch
 from assay.nn.compiling import compile_blocks
 from assay.nn.transformer import Transformer
-from assay.spec.training import TrainSpec
+from assay.spec.study import RunSpec
 from assay.training.memory import optimizer_bytes, peak_bytes, tensor_bytes
 from assay.training.record import Counters
 from assay.training.setup import wants_compiling
@@ -23,7 +23,7 @@ __all__ = ["make_ready"]
 
 def make_ready(
     at: Counters,
-    train: TrainSpec,
+    run: RunSpec,
     model: Transformer,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
@@ -37,7 +37,7 @@ def make_ready(
 
     Args:
         at: what was decided and measured before is not decided and measured again.
-        train: the run.
+        run: what is done.
         model, optimizer: of the run, on `device`.
         batch: one to try, of which the first part is taken.
         total: training FLOPs of the whole run, nearly.
@@ -49,6 +49,8 @@ def make_ready(
         Whether compiling failed, so that blocks run as they are; `at.compiled` says why.
     """
 
+    train = run.train
+
     def compiling() -> str | None:
         return compile_blocks(model) if team is None else team.compile()
 
@@ -59,7 +61,7 @@ def make_ready(
 
     failed = False
     if not at.compiled:
-        wanted = wants_compiling(train, total, device)
+        wanted = wants_compiling(run, total, device)
         at.compiled = str(wanted) if wanted is not True else (compiling() or "yes")
     elif at.compiled == "yes":
         compiling()

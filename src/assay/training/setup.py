@@ -13,7 +13,6 @@ from assay.objectives.base import Lengths
 from assay.objectives.registry import make
 from assay.spec.axes import Family, PositionKind
 from assay.spec.study import RunSpec
-from assay.spec.training import TrainSpec
 from assay.training.accounting import BatchCount, FlopMeter
 from assay.training.text import Text
 
@@ -39,6 +38,9 @@ differs with a standard deviation of 0.05 bits per byte: 32 of them tell differe
 
 COMPILE_FROM = 2e13
 """Training FLOPs from which compiling earns back on a CPU what it costs: half a minute on one thread."""
+
+COMPILE_TO = 256
+"""Width up to which it does: wider blocks are as quick as they stand, or quicker, through C kernels (`docs/log.md`)."""
 
 
 def make_loader(run: RunSpec, text: Text, *, rank: int = 0, ranks: int = 1) -> Loader:
@@ -135,10 +137,14 @@ def default_dtype(device: str) -> str:
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-def wants_compiling(train: TrainSpec, flops: float, device: str) -> bool | str:
-    """True, or why the run stays eager. A function of the description alone: equal runs decide alike."""
-    if train.compile is not None:
-        return train.compile or "compile = false"
-    if device.startswith("cuda") or flops >= COMPILE_FROM:
+def wants_compiling(run: RunSpec, flops: float, device: str) -> bool | str:
+    """True, or why a run of so many training FLOPs stays eager. By the description alone: equal runs decide alike."""
+    if run.train.compile is not None:
+        return run.train.compile or "compile = false"
+    if device.startswith("cuda"):
+        return True
+    if run.model.width > COMPILE_TO:
+        return f"width = {run.model.width}: on a CPU, blocks wider than {COMPILE_TO} gain nothing by compiling"
+    if flops >= COMPILE_FROM:
         return True
     return f"{flops:.2g} FLOPs are too few to earn back compiling (from {COMPILE_FROM:.0g})"

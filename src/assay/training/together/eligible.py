@@ -41,7 +41,7 @@ def _drops(run: RunSpec) -> bool:
 def _compiles(run: RunSpec) -> bool:
     total = run.train.budget or step_flops(run) * (run.train.steps or 1)
     # What a run decides by is counted from its first batch: near the edge it is not known here.
-    return wants_compiling(run.train, 2 * total, "cpu") is True
+    return wants_compiling(run, 2 * total, "cpu") is True
 
 
 OBSTACLES: Sequence[tuple[Callable[[RunSpec], bool], str]] = (
