@@ -66,13 +66,11 @@ def contenders(
 
         return run
 
+    forms = {"full logits/eager": step(full), "assay/eager": step(ours(chunk_loss))}
+    if hidden.device.type != "cpu":  # as `compile_blocks` does: on a CPU a C kernel serves
+        forms["assay/compiled"] = step(ours(torch.compile(chunk_loss, dynamic=True)))
     extra = {} if also is None else {"also": step(lambda h, w: also(h, w, targets))}
-    return extra | {
-        "assay/eager": step(ours(chunk_loss)),
-        "assay/compiled": step(ours(torch.compile(chunk_loss, dynamic=True))),  # as `compile_blocks` does
-        "full logits/eager": step(full),
-        "full logits/compiled": step(torch.compile(full)),
-    }
+    return forms | extra | {"full logits/compiled": step(torch.compile(full))}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -82,17 +80,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     keep_memory()
     given = contenders(args.tokens, args.vocabulary, args.width)
-    reference, errors = given["full logits/eager"](), {}
+    errors, memory, found = {}, {}, {}
     for name, step in given.items():
-        found = step()
-        for part, mine, its in zip(("loss", "d hidden", "d matrix"), found, reference, strict=True):
+        if name.endswith("compiled"):
+            step()  # what compiling allocates is not the step's
+
+        def once(name: str = name, step: Callable[[], Any] = step) -> None:
+            found[name] = step()
+
+        memory[name] = peak_bytes(once, held=0) or 0
+        for part, mine, its in zip(
+            ("loss", "d hidden", "d matrix"), found[name], found["full logits/eager"], strict=True
+        ):
             errors[f"{name}: {part}"] = error = float((mine - its).norm() / its.norm())
             if error > 1e-4:
                 raise SystemExit(f"{name}: {part} differs by {error:.1e} from full logits', so nothing is timed")
     logits = args.tokens * args.vocabulary * 4
-    memory = {name: peak_bytes(step, held=0) or 0 for name, step in given.items()}
+    found.clear()
     before = measure.square_rate()
-    times = measure.interleave(given, args.seconds, warmup=0, least=3)  # each has run twice above
+    times = measure.interleave(given, args.seconds, warmup=0, least=3)  # each has run above
     flops = 3 * 2 * args.tokens * args.vocabulary * args.width
     limit = {"square_rate": flops / max(before, measure.square_rate())}
     return {
@@ -107,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "peak_extra_bytes": memory,
         # Both gradients are asked for: they are no less in any method.
         "gradients_bytes": 4 * args.width * (args.tokens + args.vocabulary),
-        "contenders": measure.summary(times, limit, "assay/compiled"),
+        "contenders": measure.summary(times, limit, "assay/eager"),
     }
 
 
@@ -120,9 +126,9 @@ def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
         f"{found['tokens']} tokens, {found['width']} wide, vocabulary {found['vocabulary']}, float32, "
         f"{found['threads']} threads",
         "ms", limit="three products at the rate of the best 2048 x 2048 product",
-        rounds=found["contenders"]["assay/compiled"]["rounds"],
+        rounds=found["contenders"]["assay/eager"]["rounds"],
     )  # fmt: skip
-    out.rows = of_summary(found["contenders"], "assay/compiled", "square_rate")
+    out.rows = of_summary(found["contenders"], "assay/eager", "square_rate")
     out.rows += cannot({"Liger-Kernel's fused linear cross-entropy": gpu.why_not(ON_GPU)})
     out.checks = [Check(f"{what} against full logits", error, 1e-4) for what, error in found["errors"].items()]
     peaks, logits = found["peak_extra_bytes"], found["full_logits_bytes"]
@@ -130,7 +136,7 @@ def suite(seconds: float, long: bool, **changes: Any) -> list[Result]:
         f"{who}: {peak / 1e6:.0f} MB at the peak, {peak / logits:.3f} of the logits." for who, peak in peaks.items()
     ]
     least = min(peak for who, peak in peaks.items() if who.startswith("full logits"))
-    out.aim("of full logits' memory at the peak", 0.25, peaks["assay/compiled"] / least, at_most=True)
+    out.aim("of full logits' memory at the peak", 0.25, peaks["assay/eager"] / least, at_most=True)
     out.aim_at_best(1.0)
     out.facts["raw"] = found
     sizes = found["tokens"], found["vocabulary"], found["width"]
@@ -152,7 +158,7 @@ def main() -> None:
     logits = result["full_logits_bytes"]
     print(
         f"full logits {logits / 1e6:.0f} MB; gradients {result['gradients_bytes'] / 1e6:.0f} MB; times: as many as"
-        " assay/compiled takes"
+        " assay takes"
     )
     for name, row in result["contenders"].items():
         ratio, peak = row["speed_ratio"], result["peak_extra_bytes"][name]

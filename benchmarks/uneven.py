@@ -138,21 +138,29 @@ def timed_lines(summary: dict[str, Any], reference: str) -> list[str]:
 def show(result: dict[str, Any]) -> None:
     """Both comparisons of a benchmark, as far as they were made."""
     if result["equal shape"]:
-        print("\n".join(timed_lines(result["equal shape"], "assay/compiled")))
+        print("\n".join(timed_lines(result["equal shape"], f"assay/{result['own']}")))
     if result["uneven documents"]:
         print("padding: " + ", ".join(f"{name} {share:.3f}" for name, share in result["padding"].items()))
-        print("\n".join(lines(result["uneven documents"], "assay/compiled, packed")))
+        print("\n".join(lines(result["uneven documents"], f"assay/{result['own']}, packed")))
+
+
+def forms(own: str, alone: bool) -> tuple[str, ...]:
+    """Forms of assay's model that are timed, its own, which it has by default at its width, first."""
+    return (own,) if alone else (own, "eager" if own == "compiled" else "compiled")
 
 
 def arguments(seconds: float, long: bool, **changes: Any) -> argparse.Namespace:
-    """The suite's choice: `seconds` are shared by the two comparisons; long: more documents."""
-    given = {"threads": 2, "documents": "documents", "rows": 256 if long else 64, "busy": False, "part": "both"}
+    """The suite's choice: `seconds` are shared by the two comparisons; long: more documents, both forms of assay."""
+    given = {
+        "threads": 2, "documents": "documents", "rows": 256 if long else 64, "busy": False, "part": "both",
+        "own_form_alone": not long,
+    }  # fmt: skip
     return argparse.Namespace(**(given | {"seconds": seconds / 2} | changes))
 
 
 def results(found: dict[str, Any], name: str, title: str, shape: str) -> list[Result]:
     """The suite's form: at equal unpadded shape, and on uneven documents."""
-    threads = f"float32, AdamW, {found['threads']} threads"
+    threads, own = f"float32, AdamW, {found['threads']} threads", f"assay/{found['own']}"
     equal = Result(
         f"{name}-equal", f"{title}, no padding", "training", f"{shape}; {threads}", "ms a step",
         limit="the step's FLOPs, attention over all pairs, at the rate of the best 2048 x 2048 product",
@@ -164,13 +172,13 @@ def results(found: dict[str, Any], name: str, title: str, shape: str) -> list[Re
     )  # fmt: skip
     if timed := found["equal shape"]:
         equal.rows = [
-            *of_summary(timed, "assay/compiled", "square_rate_full"),
+            *of_summary(timed, own, "square_rate_full"),
             limit_row("square products", 1e3 * found["limit"]),
         ]
-        equal.rounds = timed["assay/compiled"]["rounds"]
+        equal.rounds = timed[own]["rounds"]
     if rated := found["uneven documents"]:
-        real.rows = of_rate_summary(rated, "assay/compiled, packed")
-        real.rounds = rated["assay/compiled, packed"]["rounds"]
+        real.rows = of_rate_summary(rated, f"{own}, packed")
+        real.rounds = rated[f"{own}, packed"]["rounds"]
         shares = ", ".join(f"{who} {share:.1%}" for who, share in found["padding"].items())
         real.notes.append(
             f"Padding: {shares}. transformers compiled pads to the full row, since other shapes compile anew."
@@ -196,6 +204,7 @@ def main(says: str, run: Callable[[argparse.Namespace], dict[str, Any]], *flags:
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--busy", action="store_true", help="one thread and its own time, beside other work")
     parser.add_argument("--part", choices=("both", "equal", "uneven"), default="both")
+    parser.add_argument("--own-form-alone", action="store_true", help="assay as it goes by default at this width")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     result = run(args)
