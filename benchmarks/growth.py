@@ -36,6 +36,8 @@ BASE: dict[str, Any] = {
     "feedforward": {"width": 344}, "norm": {"kind": "rmsnorm"}, "head": {"tied": True},
 }  # fmt: skip
 ROWS, LENGTH = 4, 128
+LARGE = 32e6
+"""Bytes of weights from which sixteen tokens take long enough to be timed."""
 
 
 def spec_of(axis: str, size: int) -> ModelSpec:
@@ -95,16 +97,17 @@ def training(axis: str, size: int) -> tuple[Call, float]:
 
 
 def decoding(axis: str, size: int) -> tuple[Call, float]:
-    """Thirty-two tokens after a prompt; bytes of weights and of the cache that one token reads."""
+    """Tokens after a prompt (large models 16, small ones 192); bytes of weights and cache that one token reads."""
     spec, prompt = spec_of(axis, size), size if axis == "length" else 16
     model = build_model(spec)
     ids = torch.randint(0, spec.vocab_size, (1, prompt), generator=torch.Generator().manual_seed(0))
     weights = 4.0 * sum(p.numel() for p in model.parameters())
-    keys = 4.0 * 2 * spec.layers * spec.kv_heads("decoder") * spec.head_width("decoder") * (prompt + 16)
+    more = 16 if weights > LARGE else 192
+    keys = 4.0 * 2 * spec.layers * spec.kv_heads("decoder") * spec.head_width("decoder") * (prompt + 8 + more / 2)
 
     def tokens() -> float:
         took = []
-        for new in (8, 40):
+        for new in (8, 8 + more):
             began = measure.clock()
             model.generate(ids, max_new_tokens=new, ignore_eos=True)
             took.append(measure.clock() - began)
@@ -185,10 +188,11 @@ CURVES = (
     Curve("training", "depth", (2, 4, 8, 16), training, FLOPS),
     Curve("training", "width", (64, 128, 256, 512), training, FLOPS),
     Curve("training", "vocabulary", (1024, 4096, 16384, 65536), training, FLOPS),
-    Curve("decoding", "length", (64, 256, 1024, 1984), decoding, READ),
-    Curve("decoding", "depth", (16, 32, 64, 128), decoding, READ),  # fewer lie in a core's second cache
-    Curve("decoding", "width", (128, 256, 512, 1024), decoding, READ),
-    Curve("decoding", "vocabulary", (2048, 8192, 32768, 131072), decoding, READ),
+    Curve("decoding", "length", (64, 256, 1024, 1792), decoding, READ),
+    # From 100 MB of weights on: sizes that reach from the caches into memory show the step between them.
+    Curve("decoding", "depth", (128, 160, 192, 256), decoding, READ),
+    Curve("decoding", "width", (704, 832, 1024, 1216), decoding, READ),
+    Curve("decoding", "vocabulary", (196608, 262144, 327680, 393216), decoding, READ),
     Curve("objectives", "rows", (8, 16, 32, 64), objectives, TOKENS),
     Curve("objectives", "length", (128, 256, 512, 1024), objectives, TOKENS),
     Curve("rank probe", "length", (64, 128, 256, 512), ranks, "heads x length^3"),
