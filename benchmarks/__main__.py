@@ -10,15 +10,21 @@ from all that is there. `--resume` keeps parts that were finished with the same 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.page import write
-from benchmarks.suite import JOBS, Job, failure, load, save
+from benchmarks.suite import JOBS, Job, failure, forked, load, save
+
+FORKED = multiprocessing.get_context("forkserver")
+"""A process that has imported what most parts need (`ready`), and forks each of them."""
+FORKED.set_forkserver_preload(["benchmarks.ready"])
 
 PATIENCE = 4.0
 """Times its budget after which a part is ended: on a busy machine all takes longer, and one that hangs must not."""
@@ -40,35 +46,31 @@ def finished(path: Path, settings: dict[str, object]) -> bool:
 
 def part(job: Job, path: Path, seconds: float, long: bool, most: float) -> None:
     """One part in a process of its own; its file says why where it failed. Raises KeyboardInterrupt on Ctrl-C."""
-    words = [sys.executable, "-m", "benchmarks.suite", job.name, "--seconds", str(seconds), "--json", str(path)]
     path.unlink(missing_ok=True)
-    process = subprocess.Popen([*words, *(["--long"] if long else [])], start_new_session=True)
+    process = FORKED.Process(target=forked, args=(job.name, seconds, long, path))
+    process.start()
     try:
-        status = process.wait(timeout=most)
-        reason = f"its process ended with status {status} and left no result"
-    except subprocess.TimeoutExpired:
-        reason = f"it was ended after {most:.0f} s, {PATIENCE:g} times its budget"
+        process.join(most)
+        reason = f"its process ended with status {process.exitcode} and left no result"
+        if process.exitcode is None:
+            reason = f"it was ended after {most:.0f} s, {PATIENCE:g} times its budget"
     finally:
-        if process.poll() is None:  # its own group, so that workers of its own end too
+        if process.exitcode is None:  # its own group, so that workers of its own end too
             end_group(process)
     if not path.is_file():
         save(path, [failure(job, reason)], {"seconds": seconds, "long": long})
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: BaseProcess) -> None:
     """End a process that this suite started, and those that it started."""
-    import os
-
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(process.pid, number)
+            os.killpg(process.pid or 0, number)
         except ProcessLookupError:
             return
-        try:
-            process.wait(timeout=5)
+        process.join(5)
+        if process.exitcode is not None:
             return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def run(jobs: Sequence[Job], out: Path, *, seconds: float | None, long: bool, resume: bool) -> list[str]:

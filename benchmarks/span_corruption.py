@@ -239,6 +239,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "machine": measure.machine(),
         "parameters": sum(p.numel() for p in models[OWN].parameters()),
+        "own": OWN,
         "checks": checks,
         "limit": limit["square_rate_full"],
         "equal shape": equal,

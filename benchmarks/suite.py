@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -11,11 +12,11 @@ import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks.result import Result
 
-__all__ = ["JOBS", "Job", "failure", "load", "perform", "save"]
+__all__ = ["JOBS", "Job", "alone", "failure", "forked", "load", "perform", "save"]
 
 
 @dataclass(frozen=True)
@@ -101,24 +102,35 @@ def load(path: Path) -> tuple[list[Result], dict[str, Any]]:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from None
 
 
-def main() -> None:
-    """One job in this process: `python -m benchmarks.suite NAME --seconds S --json FILE`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=[job.name for job in JOBS])
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--json", type=Path, required=True)
-    args = parser.parse_args()
+def alone(name: str, seconds: float, long: bool, path: Path) -> NoReturn:
+    """One job in this process, which ends with it."""
     warnings.simplefilter("ignore")
-    job = next(job for job in JOBS if job.name == args.name)
-    results = perform(job, args.seconds, args.long)
-    save(args.json, results, {"seconds": args.seconds, "long": args.long})
+    results = perform(next(job for job in JOBS if job.name == name), seconds, long)
+    save(path, results, {"seconds": seconds, "long": long})
     from benchmarks.command import lines
 
     for result in results:
         print("\n".join(lines(result)), flush=True)
     sys.stdout.flush()
     os._exit(1 if any(result.failed for result in results) else 0)  # compilers and tensors need no tearing down
+
+
+def forked(name: str, seconds: float, long: bool, path: Path) -> NoReturn:
+    """A part, in a session of its own: Ctrl-C goes to the suite, who ends it with all that it has started."""
+    os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that begins by itself, not the server's
+    alone(name, seconds, long, path)
+
+
+def main() -> None:
+    """One job by itself: `python -m benchmarks.suite NAME --seconds S --json FILE`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=[job.name for job in JOBS])
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    alone(args.name, args.seconds, args.long, args.json)
 
 
 if __name__ == "__main__":
