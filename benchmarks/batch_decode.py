@@ -4,7 +4,7 @@
     python -m benchmarks.batch_decode --busy [--cases batch-16,beams-4] [--rounds 5]
 
 The decoders have SmolLM2-135M's shape, the encoder-decoder is T5-like (8 + 8 layers, 640 wide, 113M). A call makes 1
-or 24 tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams; the difference is what one more token
+or 17 tokens after a prompt of 16 (64 in the encoder), greedily or with 4 beams; the difference is what one more token
 of every row costs, as in `decode`, and whole calls are told too. transformers has no decoder with a visible prefix:
 there its LLaMA reads the prompt under a dense mask and goes on one token at a time, in a loop that costs less than its
 own `generate`. llama.cpp, through its server's continuous batching, decodes the rows of the decoders. The same tokens
@@ -166,7 +166,7 @@ def by_llama(case: Case, model: Model, new: int) -> Way:
     return lambda new: peer.generate(ids, new)
 
 
-def suite(seconds: float, long: bool, *, shape: dict[str, Any] | None = None, new: int = 24) -> list[Result]:
+def suite(seconds: float, long: bool, *, shape: dict[str, Any] | None = None, new: int = 17) -> list[Result]:
     """The rows of the suite; `seconds` are shared by the cases. Long: 64 tokens a call."""
     warnings.simplefilter("ignore")
     measure_new = 64 if long else new

@@ -109,7 +109,7 @@ def suite(seconds: float, long: bool, *, rows: int = 16, steps: bool = True) -> 
     out.checks = [Check("examples are equal to those made one by one, of a fixed seed", float(not_equal()), 0.0)]
     if steps:
         only = objectives.FAMILIES if long else ("encoder_decoder",)
-        shares = objectives.share_of_a_step(4, only, compiled=long)
+        shares = objectives.share_of_a_step(4 if long else 2, only, compiled=long)
         dearest = max(shares, key=lambda name: shares[name]["share"])
         most: dict[str, Any] = shares[dearest]
         worst = Spread(most["share"], most["low"], most["high"])

@@ -107,14 +107,14 @@ def flops(size: peers.Size, pairs: float = 0.5) -> float:
     return 3 * (weights + attention)
 
 
-def limits(size: peers.Size) -> dict[str, float]:
-    """Several definitions of the limit, each as seconds of one step."""
-    linear = matmul_limit(size.linears())
+def limits(size: peers.Size, seconds: float = 0.25) -> dict[str, float]:
+    """Several definitions of the limit, each as seconds of one step; every product is tried for `seconds`."""
+    linear, attention = matmul_limit(size.linears(), seconds), attention_limit(size, seconds)
     rate = square_rate()
     return {
         "products": linear,
-        "products_and_attention": linear + attention_limit(size),
-        "products_and_half_attention": linear + attention_limit(size) / 2,
+        "products_and_attention": linear + attention,
+        "products_and_half_attention": linear + attention / 2,
         "square_rate": flops(size, 0.0) / rate,
         "square_rate_causal": flops(size) / rate,
         "square_rate_full": flops(size, 1.0) / rate,

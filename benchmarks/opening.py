@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,19 @@ print(now("VmHWM:") - before)
 """Bytes at the peak over what was held before, printed by a process of its own."""
 
 
-def peak(way: str, folder: str) -> float:
-    """Bytes. Raises RuntimeError where the process fails or the kernel does not tell."""
-    words = [sys.executable, "-W", "ignore", "-c", MEMORY, way, folder]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip()[-300:])
-    return float(done.stdout.split()[-1])
+def peaks_of(ways: Iterable[str], folder: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Bytes, by processes that run side by side; of those that fail, or where the kernel does not tell, why."""
+    words = [sys.executable, "-W", "ignore", "-c", MEMORY]
+    pipe = subprocess.PIPE
+    going = {way: subprocess.Popen([*words, way, folder], stdout=pipe, stderr=pipe, text=True) for way in ways}
+    peaks, unknown = {}, {}
+    for way, process in going.items():
+        said, error = process.communicate()
+        if process.returncode:
+            unknown[way] = (error.strip().splitlines() or ["it ended without a word"])[-1]
+        else:
+            peaks[way] = float(said.split()[-1])
+    return peaks, unknown
 
 
 def suite(seconds: float, long: bool, *, shape: str = "135m") -> list[Result]:
@@ -98,13 +104,8 @@ def suite(seconds: float, long: bool, *, shape: str = "135m") -> list[Result]:
 
         least = measure.best_time(raw, 0.5, 3)
         del buffer
-        peaks: dict[str, float] = {}
-        unknown: dict[str, str] = {}
-        for who in WAYS:
-            try:
-                peaks[who] = peak(who, folder) / size
-            except RuntimeError as error:
-                unknown[who] = str(error).splitlines()[-1]
+        bytes_held, unknown = peaks_of(WAYS, folder)
+    peaks = {who: held / size for who, held in bytes_held.items()}
     out = Result(
         "opening", f"Opening a checkpoint of {size / 1e6:.0f} MB", "loading",
         "safetensors, float32, LLaMA-like, until every weight is read once; the file is in the page cache", "ms",
