@@ -7,8 +7,12 @@ import ctypes
 import torch
 
 from assay.nn.kernels.native import Library
+from assay.runs import processor
 
 FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
+BLOCKED = ("-DBLOCKED=24",) if processor.maker() == "GenuineIntel" else ()
+"""With registers of sixteen floats: an Intel processor gained a quarter by blocks (`products.h`), one of AMD's loses as
+much (`docs/log.md`). By the maker and not by timing, so that a machine always sums in the same order."""
 MOST_ROWS = 256
 """Rows of one step; above, products are bound by arithmetic and the library's are as good."""
 
@@ -74,5 +78,5 @@ def _product(loaded: ctypes.CDLL, x: torch.Tensor, w: torch.Tensor) -> torch.Ten
     return y
 
 
-STEP = Library("step.c", _check, package="assay.generation.native", flags=FLAGS, openmp=False)
+STEP = Library("step.c", _check, package="assay.generation.native", flags=FLAGS + BLOCKED, openmp=False)
 """Its threads are its own: they claim chunks, where OpenMP's wait for each other at barriers."""

@@ -2,10 +2,10 @@
  *
  * One row: a weight row at a time, so that the weights are one stream from begin to end, which the processor's
  * prefetcher follows. Up to STREAM rows: the same stream, every register of weights multiplied by all rows while it is
- * held. Up to BLOCKED rows: four weight rows by four rows at a time, whose sixteen sums are in registers, so that
- * what is fetched is used four times; the next four weight rows are asked for meanwhile. More: the rows are laid side by
- * side (`pack`), so that a register holds one feature of several rows and each weight is broadcast once; no sum runs
- * across a register. docs/log.md has the measurements.
+ * held. More: the rows are laid side by side (`pack`), so that a register holds one feature of several rows and each
+ * weight is broadcast once; no sum runs across a register. Where `library.py` defines BLOCKED, up to so many rows go four
+ * weight rows by four rows at a time instead, whose sixteen sums are in registers, so that what is fetched is used four
+ * times: for processors that fetch as often as they multiply. docs/log.md has the measurements.
  */
 #define CHUNK 16384 /* weights a chunk: about 3 microseconds of reading */
 #define MOST_EACH 4096
@@ -83,8 +83,7 @@ INLINE void stream(const float *w, const float *x, int n, const int rows, float 
   for (int r = 0; r < rows; r++) y[r * stride] = sum_of(even[r] + odd[r]);
 }
 
-#if LANES == 16
-#define BLOCKED 24
+#if LANES == 16 && defined(BLOCKED)
 /* Sums of neighbours: of a's lanes, then of b's. */
 INLINE V joined(V a, V b) {
   return MIX(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
@@ -148,6 +147,7 @@ static void blocked(const float *w, const float *x, int n, int rows, int count, 
   }
 }
 #else
+#undef BLOCKED
 #define BLOCKED STREAM
 #endif
 
@@ -265,7 +265,7 @@ static void product(const float *w, const float *x, const float *panel, int n, i
     STREAMED(2) STREAMED(3) STREAMED(4) STREAMED(5) STREAMED(6) STREAMED(7) STREAMED(8)
     default:;
   }
-#if LANES == 16
+#if BLOCKED > STREAM
   if (rows <= BLOCKED) {
     blocked(w, x, n, rows, count, y, stride);
     return;
