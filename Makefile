@@ -49,7 +49,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The peers have a lock of their own: using assay does not need them. 15 to 22 minutes on two idle cores, then
+# The peers have a lock of their own: using assay does not need them. 15 minutes on two idle cores, then
 # benchmarks/report.html; ARGS="--only decode", "--long", "--resume".
 bench: setup
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -r benchmarks/requirements.lock

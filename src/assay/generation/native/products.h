@@ -5,7 +5,7 @@
  * held. More: the rows are laid side by side (`pack`), so that a register holds one feature of several rows and each
  * weight is broadcast once; no sum runs across a register. Where `library.py` defines BLOCKED, up to so many rows go four
  * weight rows by four rows at a time instead, whose sixteen sums are in registers, so that what is fetched is used four
- * times: for processors that fetch as often as they multiply. docs/log.md has the measurements.
+ * times. docs/log.md has the measurements.
  */
 #define CHUNK 16384 /* weights a chunk: about 3 microseconds of reading */
 #define MOST_EACH 4096
