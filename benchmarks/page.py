@@ -68,11 +68,11 @@ def goal(target: Target) -> str:
 
 
 def front(results: Sequence[Result]) -> list[list[str]]:
-    """Rows of the front table: work, assay, the best peer, the limit's share, targets with their verdicts."""
+    """Rows of the front table: work, assay, the best peer, the limit's share, how many targets are met."""
     found = []
     for result in results:
         if result.failed:
-            found.append([result.title, "failed", "", "", "", result.failed])
+            found.append([result.title, "failed", "", "", result.failed])
             continue
         own = result.own
         if own is None:
@@ -80,8 +80,9 @@ def front(results: Sequence[Result]) -> list[list[str]]:
         best = result.best_peer
         share = "" if own.limit_share is None else significant(own.limit_share)
         peer = f"{said(best.ratio)} x {best.who}" if best else ""
-        verdicts = "; ".join(f"{goal(t)}: {said(t.value) or '-'}, {t.verdict}" for t in result.targets)
-        found.append([result.title, f"{said(own.value)} {result.unit}", peer, share, verdicts or "none"])
+        met = sum(target.met is True for target in result.targets)
+        verdict = f"{met} of {len(result.targets)} met" if result.targets else "none"
+        found.append([result.title, f"{said(own.value)} {result.unit}", peer, share, verdict])
     return found
 
 
@@ -180,8 +181,8 @@ def write(out: Path) -> Path:
         finding.append(f"{unknown} more could not be measured.")
     first = Section("All work")
     heads = ["work", "assay", "over the best peer", "of the limit", "targets"]
-    note = "Medians with quartiles; ratios are taken round by round."
-    first.tables.append(Table(heads, [row[:5] for row in front(results)], note))
+    note = "Medians with quartiles; ratios are taken round by round. Each part below has its targets."
+    first.tables.append(Table(heads, front(results), note))
     groups: list[Section] = []
     for group, name in GROUPS.items():
         own = [result for result in results if result.group == group]
