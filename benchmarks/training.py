@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,12 @@ SHORT_WITHOUT = {
 """What the default form leaves out, and why."""
 
 
-def own(size: peers.Size) -> str:
-    """The form in which assay's long runs of that width go by default: the row that peers are compared with."""
-    return "assay/compiled" if size.width <= COMPILE_TO else "assay/eager"
+def own(size: peers.Size, modes: Sequence[str] = ()) -> str:
+    """The form in which assay's long runs of that width go by default: the row that peers are compared with.
+
+    Where nothing is to be compiled (`modes` is "no" alone), the eager one.
+    """
+    return "assay/compiled" if size.width <= COMPILE_TO and list(modes) != ["no"] else "assay/eager"
 
 
 def spec_of(size: peers.Size) -> ModelSpec:
@@ -133,7 +136,7 @@ def contenders(
     torch.manual_seed(0)
     reference = peers.build_transformers(size)
     for name in ("assay/eager", "assay/compiled"):
-        if name in without or (name != own(size) and modes == ["no"]):
+        if name in without or (name != own(size, modes) and modes == ["no"]):
             continue
         model = build(spec_of(size))
         copy_weights(model, reference)
@@ -177,7 +180,7 @@ def run(
             continue
         first[name] = time.perf_counter() - began
         print(f"{name}: {parameters:,} parameters, loss {losses[name]:.4f}, first {first[name]:.1f} s", file=sys.stderr)
-    theirs = losses.get("transformers/eager", losses[own(size)])
+    theirs = losses.get("transformers/eager", losses[own(size, modes)])
     for name, loss in losses.items():
         if not abs(loss - theirs) <= TOLERANCE * abs(theirs):
             raise SystemExit(f"{name}: loss {loss} differs from transformers' {theirs} on the same weights")
@@ -194,7 +197,8 @@ def run(
         "first_loss": losses,
         "first_step_seconds": first,
         "limit": best,
-        "contenders": measure.summary(times, best, own(size)),
+        "own": own(size, modes),
+        "contenders": measure.summary(times, best, own(size, modes)),
     }
 
 
@@ -215,7 +219,7 @@ def suite(
 def result(found: dict[str, Any]) -> Result:
     """The suite's form of what `run` gives."""
     size = found["size"]
-    reference, limit = own(peers.Size(**size)), found["limit"]
+    reference, limit = found["own"], found["limit"]
     out = Result(
         f"training-{size['name']}",
         f"A training step, LLaMA-like, {size['name']} parameters",
@@ -261,7 +265,7 @@ def main() -> None:
         result = run(peers.SIZES[name], args.seconds, args.peers.split(","), args.modes.split(","))
         results.append(result)
         threads = result["size"]["threads"]
-        print(f"{name} on {threads} threads; speed of {own(peers.SIZES[name])} over each, and limit fractions")
+        print(f"{name} on {threads} threads; speed of {result['own']} over each, and limit fractions")
         for contender, row in result["contenders"].items():
             ratio, share = row["speed_ratio"], row["fraction"]
             print(
