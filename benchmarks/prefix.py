@@ -37,10 +37,10 @@ from benchmarks import gpu, measure, peers, uneven
 from benchmarks.result import Check, Result
 from benchmarks.rows import cannot
 from benchmarks.span_corruption import assay_loss, assay_step, check_equal, t5_call, t5_step
-from benchmarks.training import ON_GPU, copy_weights, own, spec_of
+from benchmarks.training import ON_GPU, copy_weights, form, spec_of
 
 SIZE = peers.Size("prefix", 6, 384, 6, 1024, 32_000, 4, 256, 2)
-OWN = own(SIZE).removeprefix("assay/")
+OWN = form(SIZE.width)
 """The form that assay has by default at this width."""
 KNOWN = vocabulary(SIZE.vocab_size, 100)
 

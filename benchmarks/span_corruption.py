@@ -42,10 +42,9 @@ from assay.spec.training import OptimizerSpec
 from assay.training.optimizer import adamw
 from benchmarks import measure, uneven
 from benchmarks.result import Check, Result
+from benchmarks.training import form
 
 VOCABULARY = 8192
-OWN = "compiled"
-"""The form that assay has by default at this width."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,10 @@ class Size:
         encoder = m * (4 * d * d + 2 * d * h) + 2 * m * self.inputs * d
         decoder = n * (6 * d * d + 2 * d * h) + 2 * m * d * d + 2 * n * (self.targets + self.inputs) * d
         return 3 * 2 * (self.layers * (encoder + decoder) + n * d * VOCABULARY)
+
+
+OWN = form(Size.width)
+"""The form that assay has by default at this width."""
 
 
 def build_t5(size: Size) -> nn.Module:

@@ -56,8 +56,8 @@ JOBS = (
     Job("rank", "the rank probe", "benchmarks.rank", 19, 7, (90, 60)),
     Job("growth", "how cost grows", "benchmarks.growth", 43, 14, (180, 150)),
 )
-"""In the order in which they run. The default's budgets are what two idle cores of 2023 took with nothing compiled
-before, 15 minutes; slower cores take longer (docs/log.md)."""
+"""In the order in which they run. The default's budgets are what two idle cores (AMD, Zen 4) took with nothing
+compiled before, 15 minutes; slower cores take longer (docs/log.md)."""
 
 
 def failure(job: Job, reason: str) -> Result:

@@ -62,12 +62,14 @@ SHORT_WITHOUT = {
 """What the default form leaves out, and why."""
 
 
-def own(size: peers.Size, modes: Sequence[str] = ()) -> str:
-    """The form in which assay's long runs of that width go by default: the row that peers are compared with.
+def form(width: int) -> str:
+    """How assay's long runs of a width go by default: "compiled" or "eager"."""
+    return "compiled" if width <= COMPILE_TO else "eager"
 
-    Where nothing is to be compiled (`modes` is "no" alone), the eager one.
-    """
-    return "assay/compiled" if size.width <= COMPILE_TO and list(modes) != ["no"] else "assay/eager"
+
+def own(size: peers.Size, modes: Sequence[str] = ()) -> str:
+    """Assay's row that peers are compared with: its default form, or eager where `modes` has nothing compiled."""
+    return f"assay/{'eager' if list(modes) == ['no'] else form(size.width)}"
 
 
 def spec_of(size: peers.Size) -> ModelSpec:
@@ -243,8 +245,8 @@ def result(found: dict[str, Any]) -> Result:
     out.notes.append(f"First steps, compilation included: {seconds}.")
     for name, value in limit.items():
         if name != "square_flops_per_second" and name != "square_rate_full":
-            share = found["contenders"][reference]["seconds"]["median"]
-            out.notes.append(f"By another limit ({name.replace('_', ' ')}): {reference} at {value / share:.3f}.")
+            step = found["contenders"][reference]["seconds"]["median"]
+            out.notes.append(f"By another limit ({name.replace('_', ' ')}): {reference} at {value / step:.3f}.")
     out.aim_at_limit(reference, 0.97 if size["name"] == "11M" else 0.7)
     out.aim_at_best(1.0)
     out.facts["raw"] = found

@@ -10,7 +10,7 @@ from assay.nn.kernels.native import Library
 from assay.runs import processor
 
 FLAGS = ("-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-std=gnu11")
-BLOCKED = ("-DBLOCKED=24",) if processor.maker() == "GenuineIntel" else ()
+BLOCKED = ("-DBLOCKED=24",) if processor.is_intel() else ()
 """With registers of sixteen floats: an Intel processor gained a quarter by blocks (`products.h`), one of AMD's loses as
 much (`docs/log.md`). By the maker and not by timing, so that a machine always sums in the same order."""
 MOST_ROWS = 256

@@ -18,7 +18,7 @@ from assay.runs import processor
 
 __all__ = ["NATIVE", "short_attention", "why_not"]
 
-LONGEST, WIDEST = (512, 64) if processor.maker() == "GenuineIntel" else (4096, 128)
+LONGEST, WIDEST = (512, 64) if processor.is_intel() else (4096, 128)
 """Keys, and features of a head, up to which it is the faster one (`docs/log.md`). Beyond the smaller pair it has been
 measured on AMD's processors only. By the maker and not by timing, so that a machine always sums in the same order."""
 SHORT = 512

@@ -108,7 +108,7 @@ def _available() -> bool:
         return False
 
 
-PREFERRED = processor.maker() != "GenuineIntel" and _available()
+PREFERRED = not processor.is_intel() and _available()
 """By the processor's maker and not by timing, so that a machine always sums in the same order."""
 
 
