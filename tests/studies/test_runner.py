@@ -78,7 +78,7 @@ def test_a_killed_worker_is_told_and_takes_nobody_with_it(small: Small, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked by somebody else"])
 def test_a_dead_workers_run_goes_on_from_its_checkpoint(small: Small, tmp_path: Path, number: int) -> None:
-    run = small(vary={}, steps=120, checkpoints=12, evaluations=3).runs()[0]
+    run = small(vary={}, steps=300, checkpoints=30, evaluations=3).runs()[0]
     events: Events = []
     kill = killer(events, run.hash, [25, 65], number)
     (outcome,) = run_all([run], StudyFolder(tmp_path / "out"), workers=1, progress=kill)
@@ -90,8 +90,8 @@ def test_a_dead_workers_run_goes_on_from_its_checkpoint(small: Small, tmp_path: 
     assert [e["resumed"] for e in events if e["event"] == "started"] == [False, True, True]
     # Every result is there once, and is what an unbroken run gives.
     rows = outcome.folder.metrics()
-    assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(1, 121))
-    assert [r["step"] for r in rows if r["kind"] == "eval"] == [0, 40, 80, 120]
+    assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(1, 301))
+    assert [r["step"] for r in rows if r["kind"] == "eval"] == [0, 100, 200, 300]
     assert kinds(events).count("finished") == 1
     whole = train_run(run, RunFolder(tmp_path / "whole"))
     assert outcome.folder.result["bits_per_byte"] == whole["bits_per_byte"]
