@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.nn.common import made, small, tokens
 from torch import Tensor
 
@@ -72,14 +74,55 @@ def test_equals_float64(shape: tuple[int, ...], mask: str, threads: int) -> None
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=2e-5)
 
 
-def test_hidden_keys_change_no_bit() -> None:
-    q, k, v, _ = (t.float().requires_grad_() for t in inputs(1, 2, 2, 24, 24, 16))
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_any_sizes_and_any_mask_equal_float64(data: st.DataObject) -> None:
+    """Rows end anywhere in a register, a panel and a tile; what is seen begins and ends anywhere too."""
+    b, g, group = (data.draw(st.integers(1, 2)) for _ in range(3))
+    queries, keys = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    d = 16 * data.draw(st.integers(1, 4))
+    causal = keys >= queries and data.draw(st.booleans())
+    seed = data.draw(st.integers(0, 2**31))
+    q, k, v, dout = (
+        draw(b, n, s, d, seed=seed + i)
+        for i, (n, s) in enumerate([(g * group, queries), (g, keys), (g, keys), (g * group, queries)])
+    )
+    bias = None
+    if data.draw(st.booleans()):
+        chance = data.draw(st.sampled_from([0.1, 0.5, 0.95]))
+        hidden = torch.rand(b, 1, queries, keys, generator=torch.Generator().manual_seed(seed)) < chance
+        hidden[..., 0] = False  # every row sees something
+        bias = draw(1, g * group, queries, keys, seed=seed + 9).masked_fill(hidden, float("-inf"))
+    wide = [t.requires_grad_() for t in (q, k, v)]
+    narrow = [t.detach().float().requires_grad_() for t in wide]
+    ours = short_attention(*narrow, None if bias is None else bias.float(), causal, 0.3)
+    theirs = exact(*wide, bias, causal)
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=2e-5)
+    found = torch.autograd.grad(ours, narrow, dout.float())
+    for one, other in zip(found, torch.autograd.grad(theirs, wide, dout), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_log_sum_exp_equals_float64(scale: float) -> None:
+    q, k, v, _ = inputs(2, 4, 2, 45, 45, 16)
+    _, found = torch.ops.assay.attention(q.float(), k.float(), v.float(), None, False, scale)
+    scores = scale * q.float().double() @ k.float().double().repeat_interleave(2, 1).transpose(-1, -2)
+    torch.testing.assert_close(found.double(), scores.logsumexp(-1), rtol=1e-6, atol=1e-6 * max(scale, 1) * 16)
+
+
+@pytest.mark.parametrize("at", [1, 17, 33, 63])
+def test_hidden_keys_change_no_bit(at: int) -> None:
+    q, k, v, dout = (t.float().requires_grad_() for t in inputs(1, 2, 2, 70, 70, 16))
     before = short_attention(q, k, v, None, True, 0.25)
+    slopes = torch.autograd.grad(before[:, :, :at], (q, k, v), dout[:, :, :at])
     with torch.no_grad():
-        k[:, :, 17:] = 50 * torch.randn_like(k[:, :, 17:])
-        v[:, :, 17:] = 1e6
+        k[:, :, at:] = 50 * torch.randn_like(k[:, :, at:])
+        v[:, :, at:] = 1e6
     after = short_attention(q, k, v, None, True, 0.25)
-    assert torch.equal(before[:, :, :17], after[:, :, :17]) and not torch.isclose(before, after)[:, :, 17:].any()
+    assert torch.equal(before[:, :, :at], after[:, :, :at]) and not torch.isclose(before, after)[:, :, at:].any()
+    for one, other in zip(slopes, torch.autograd.grad(after[:, :, :at], (q, k, v), dout[:, :, :at]), strict=True):
+        assert torch.equal(one[:, :, :at], other[:, :, :at]) and not one[:, :, at:].any() and not other[:, :, at:].any()
 
 
 def test_rows_that_see_nothing_are_zero_with_zero_gradient() -> None:

@@ -29,11 +29,9 @@
 #define GATE_ROWS (64 / FEW * FEW) /* of the gate's matrix before as many of the other's */
 
 #if defined(__clang__) || __GNUC__ >= 12
-#define MIX __builtin_shufflevector
 #define MIX4 __builtin_shufflevector
 #else
 typedef int32_t I4 __attribute__((vector_size(16)));
-#define MIX(x, y, ...) __builtin_shuffle(x, y, (I){__VA_ARGS__})
 #define MIX4(x, y, ...) __builtin_shuffle(x, y, (I4){__VA_ARGS__})
 #endif
 
@@ -151,32 +149,13 @@ static void blocked(const float *w, const float *x, int n, int rows, int count, 
 #define BLOCKED STREAM
 #endif
 
-/* A register's lanes and another's by turns: those of the first halves, those of the second. */
-#if LANES == 16
-#define FIRST(a, b) MIX(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define SECOND(a, b) MIX(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#elif LANES == 8
-#define FIRST(a, b) MIX(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define SECOND(a, b) MIX(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#else
-#define FIRST(a, b) MIX(a, b, 0, 4, 1, 5)
-#define SECOND(a, b) MIX(a, b, 2, 6, 3, 7)
-#endif
-
 /* The same as `turn` of LANES rows and columns at most. */
 INLINE void turn_square(const float *from, int64_t step, int have, float *to, int64_t to_step, int want, int width) {
-  V t[LANES], u[LANES];
+  V t[LANES];
+#pragma GCC unroll 16
   for (int i = 0; i < LANES; i++) t[i] = i < have ? take(from + i * step, want) : all(0);
-  /* Interleaving first half and second turns the index of an element by a bit; log2 of LANES times is all of it. */
-#pragma GCC unroll 4
-  for (int round = 1; round < LANES; round *= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < LANES / 2; i++) {
-      u[2 * i] = FIRST(t[i], t[i + LANES / 2]);
-      u[2 * i + 1] = SECOND(t[i], t[i + LANES / 2]);
-    }
-    memcpy(t, u, sizeof u);
-  }
+  transpose(t);
+#pragma GCC unroll 16
   for (int j = 0; j < want && j < LANES; j++) put(to + j * to_step, t[j], width);
 }
 

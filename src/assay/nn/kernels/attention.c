@@ -1,9 +1,10 @@
 /* Attention of short rows: softmax(scale q k^T + bias) v and its gradients, one head at a time from the caches.
  *
  * torch's fused kernel is made for long rows and wide heads; at 64 tokens of 16 features it runs at a tenth of the
- * machine's rate. Here every product is a sum of `tile`s: ROWS rows of numbers with a panel, in which the WIDE columns
- * of a matrix lie behind one another, so that all sums are in registers and memory is read in order. Scores of TALL
- * queries are kept together; of the backward pass, they are computed again from q, k and the kept log-sum-exp.
+ * machine's rate. Here queries lie side by side in registers: a panel has WIDE of them as columns, and keys or features
+ * as lines. So a softmax's maxima and sums are taken lane by lane, and rows of whatever length cost no more than their
+ * keys. Every product is a sum of `tile`s, ROWS rows of numbers with a panel: all sums are in registers, and memory is
+ * read in order. Of the backward pass, scores are computed again from q, k and the kept log-sum-exp.
  */
 #include "vectors.h"
 
@@ -16,10 +17,11 @@
 #else
 #define ROWS 4
 #endif
-#define GROUPS 4
-#define TALL (GROUPS * ROWS)
+/* Panels whose part of dk and dv is summed in registers: the longer such a sum, the less often memory is added to. */
+#define PANELS (64 / WIDE)
 #define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
-#define EACH_PART _Pragma("GCC unroll 2") for (int i = 0; i < many; i++)
+#define EACH_LANE _Pragma("GCC unroll 16") for (int r = 0; r < LANES; r++)
+#define EACH_PART _Pragma("GCC unroll 2") for (int i = first; i < last; i++)
 
 /* Strides in elements; the last axis of every tensor has stride 1. */
 typedef struct {
@@ -32,37 +34,18 @@ typedef struct {
 
 int shape_bytes(void) { return sizeof(Shape); }
 
-/* How many registers wide the panel is that begins at a column. */
-INLINE int parts_of(int64_t column, int64_t columns) { return columns - column < WIDE ? 1 : 2; }
+/* Up to WIDE queries from `row` on: how many there are and keys are seen in each register, and by all. */
+typedef struct {
+  int64_t row, seen[2], most;
+  int rows, count[2];
+} Panel;
 
-/* Panels of a matrix's columns: to[column * rows + row * width of the panel + i] = from[row][column + i]. */
-static void panels(const float *from, int64_t stride, int64_t rows, int64_t columns, float *to) {
-  for (int64_t c = 0; c < columns; c += WIDE) {
-    const int many = parts_of(c, columns);
-    for (int64_t r = 0; r < rows; r++)
-      EACH_PART store(to + c * rows + (r * many + i) * LANES, load(from + r * stride + c + i * LANES));
-  }
-}
-
-/* Panels of the columns of its transpose, of which there are `rows`, and zeros up to whole registers. */
-static void panels_across(const float *from, int64_t stride, int64_t rows, int64_t columns, float *to) {
-  const int64_t all_of_it = UP(rows);
-  for (int64_t j = 0; j < all_of_it; j += WIDE) {
-    const int64_t wide = parts_of(j, all_of_it) * LANES, have = rows - j < wide ? rows - j : wide;
-    for (int64_t c = 0; c < columns; c++, to += wide) {
-      for (int64_t i = 0; i < have; i++) to[i] = from[(j + i) * stride + c];
-      for (int64_t i = have; i < wide; i++) to[i] = 0;
-    }
-  }
-}
-
-/* sums[r] = sum over k < count of a[r * row + k * step] and the panel's k-th line */
-INLINE void tile(const float *a, int64_t row, int64_t step, const float *panel, int64_t count, const int many,
-                 V sums[ROWS][2]) {
-  EACH_ROW EACH_PART sums[r][i] = (V){0};
+/* sums[r] += sum over k < count of a[r * row + k * step] and the panel's k-th line, its registers `first` to `last` */
+INLINE void tile(const float *a, int64_t row, int64_t step, const float *panel, int64_t line, int64_t count,
+                 const int first, const int last, V sums[ROWS][2]) {
   for (int64_t k = 0; k < count; k++) {
     V x[2];
-    EACH_PART x[i] = load(panel + (k * many + i) * LANES);
+    EACH_PART x[i] = load(panel + k * line + i * LANES);
     EACH_ROW {
       const float y = a[r * row + k * step];
       EACH_PART sums[r][i] += x[i] * y;
@@ -70,78 +53,75 @@ INLINE void tile(const float *a, int64_t row, int64_t step, const float *panel, 
   }
 }
 
-/* Up to TALL queries from `row` on, in groups of ROWS: how many keys each group sees, and all of them. */
-typedef struct {
-  int64_t row, seen[GROUPS], most;
-  int count[GROUPS], groups, rows;
-} Chunk;
+/* Do with the registers in which a key is seen, told to the compiler as constants. */
+#define WHERE_SEEN(j, at, DO) \
+  if ((j) >= (at)->seen[1]) DO(0, 1); \
+  else if ((j) >= (at)->seen[0]) DO(1, 2); \
+  else DO(0, 2)
 
-/* out[row][key], `wide` apart = the products of each group's rows of a with the keys that it sees, whole registers. */
-INLINE void scores_some(const Chunk *at, const float *a, const float *panel, int64_t width, int64_t j, int64_t wide,
-                        float *out, const int many) {
-  for (int g = 0; g < at->groups; g++) {
-    if (j >= at->seen[g]) continue;
-    V sums[ROWS][2];
-    tile(a + g * ROWS * width, width, 1, panel, width, many, sums);
-    EACH_ROW EACH_PART store(out + (g * ROWS + r) * wide + j + i * LANES, sums[r][i]);
-  }
+/* out[key][query] = rows[key] x panel, for as many keys as are seen and up to ROWS - 1 more */
+INLINE void scores_some(const float *rows, const float *panel, int64_t width, float *out, const int first,
+                        const int last) {
+  V sums[ROWS][2] = {{{0}}};
+  tile(rows, width, 1, panel, WIDE, width, first, last, sums);
+  EACH_ROW EACH_PART store(out + r * WIDE + i * LANES, sums[r][i]);
 }
 
-INLINE void scores(const Chunk *at, const float *a, const float *across, int64_t width, int64_t wide, float *out) {
-  for (int64_t j = 0; j < at->most; j += WIDE) {
-    if (parts_of(j, wide) == 2) scores_some(at, a, across + j * width, width, j, wide, out, 2);
-    else scores_some(at, a, across + j * width, width, j, wide, out, 1);
-  }
+INLINE void scores(const Panel *at, const float *rows, const float *panel, int64_t width, float *out) {
+#define SOME(first, last) scores_some(rows + j * width, panel, width, out + j * WIDE, first, last)
+  for (int64_t j = 0; j < at->most; j += ROWS) { WHERE_SEEN(j, at, SOME); }
+#undef SOME
 }
 
-/* out[row] = factor[row] x sum over the keys that the row's group sees of p[row][key] and the key's line in the panels */
-INLINE void mix_some(const Chunk *at, const float *p, int64_t wide, const float *panel, const float *factor, float *out,
-                     int64_t stride, const int many) {
-  for (int g = 0; g < at->groups; g++) {
-    V sums[ROWS][2];
-    tile(p + g * ROWS * wide, wide, 1, panel, at->seen[g], many, sums);
-    for (int r = 0; r < at->count[g]; r++)
-      EACH_PART store(out + (g * ROWS + r) * stride + i * LANES, sums[r][i] * factor[g * ROWS + r]);
-  }
-}
-
-INLINE void mix(const Chunk *at, const float *p, int64_t wide, const float *panel, int64_t keys, int64_t width,
-                const float *factor, float *out, int64_t stride) {
-  for (int64_t c = 0; c < width; c += WIDE) {
-    if (parts_of(c, width) == 2) mix_some(at, p, wide, panel + c * keys, factor, out + c, stride, 2);
-    else mix_some(at, p, wide, panel + c * keys, factor, out + c, stride, 1);
-  }
-}
-
-/* out[key] += sum over the chunk's rows of p[row][key] and the row's line in the panels */
-INLINE void spread_some(const Chunk *at, const float *p, int64_t wide, const float *panel, float *out, int64_t stride,
-                        const int many) {
-  for (int64_t j = 0; j < at->most; j += ROWS) {
-    V sums[ROWS][2];
-    tile(p + j, 1, wide, panel, at->rows, many, sums); /* of the last keys more than there are; not kept */
-    const int count = at->most - j < ROWS ? (int)(at->most - j) : ROWS;
+/* out[feature][query] = factor[query] x sum over the keys that the query's register sees of p[key][query] rows[key] */
+INLINE void mix(const Panel *at, const float *p, const float *rows, int64_t width, const V factor[2], float *out) {
+  const int64_t low = at->seen[0], high = at->seen[1], both = low < high ? low : high;
+  for (int64_t c = 0; c < width; c += ROWS) {
+    V sums[ROWS][2] = {{{0}}};
+    tile(rows + c, 1, width, p, WIDE, both, 0, 2, sums);
+    if (low > both) tile(rows + both * width + c, 1, width, p + both * WIDE, WIDE, low - both, 0, 1, sums);
+    if (high > both) tile(rows + both * width + c, 1, width, p + both * WIDE, WIDE, high - both, 1, 2, sums);
+    const int count = width - c < ROWS ? (int)(width - c) : ROWS;
     for (int r = 0; r < count; r++)
-      EACH_PART {
-        float *to = out + (j + r) * stride + i * LANES;
-        store(to, load(to) + sums[r][i]);
-      }
+      for (int i = 0; i < 2; i++) store(out + (c + r) * WIDE + i * LANES, sums[r][i] * factor[i]);
   }
 }
 
-INLINE void spread(const Chunk *at, const float *p, int64_t wide, const float *panel, int64_t width, float *out,
-                   int64_t stride) {
-  for (int64_t c = 0; c < width; c += WIDE) {
-    if (parts_of(c, width) == 2) spread_some(at, p, wide, panel + c * TALL, out + c, stride, 2);
-    else spread_some(at, p, wide, panel + c * TALL, out + c, stride, 1);
+/* out[key] += sum over the panels' queries of p[key][query] rows[query] */
+INLINE void spread_some(const Panel *at, int panels, const float *p, int64_t apart, const float *rows, int64_t width,
+                        int64_t j, int64_t keys, float *out, const int last) {
+  const int first = 0;
+  V sums[ROWS][2] = {{{0}}};
+  for (int g = 0; g < panels; g++) {
+    const int64_t from = j < at[g].seen[0] ? 0 : LANES, to = j < at[g].seen[1] ? at[g].rows : at[g].count[0];
+    if (j < at[g].most)
+      tile(p + g * apart + j * WIDE + from, WIDE, 1, rows + (g * WIDE + from) * width, width, to - from, 0, last, sums);
   }
+  const int count = keys - j < ROWS ? (int)(keys - j) : ROWS;
+  for (int r = 0; r < count; r++)
+    EACH_PART {
+      float *to = out + (j + r) * width + i * LANES;
+      store(to, load(to) + sums[r][i]);
+    }
 }
 
-/* Keys up to the last that any of `count` rows from `row` on sees. */
+INLINE void spread(const Panel *at, int panels, const float *p, int64_t apart, const float *rows, int64_t width,
+                   int64_t keys, float *out) {
+  int64_t most = 0;
+  for (int g = 0; g < panels; g++) most = at[g].most > most ? at[g].most : most;
+  for (int64_t c = 0; c < width; c += WIDE)
+    for (int64_t j = 0; j < most; j += ROWS) {
+      if (width - c < WIDE) spread_some(at, panels, p, apart, rows + c, width, j, keys, out + c, 1);
+      else spread_some(at, panels, p, apart, rows + c, width, j, keys, out + c, 2);
+    }
+}
+
+/* Keys up to the last that any of `count` queries from `row` on sees. */
 INLINE int64_t visible(const Shape *n, int64_t row, int count, const float *bias) {
-  int64_t seen = n->keys;
+  int64_t seen = count > 0 ? n->keys : 0;
   if (n->causal) {
     const int64_t last = row + count + n->keys - n->queries;
-    seen = last < n->keys ? (last > 0 ? last : 0) : n->keys;
+    seen = last < seen ? (last > 0 ? last : 0) : seen;
   }
   if (bias) { /* masks are mostly triangles too: pass over what is hidden at the end */
     int64_t most = 0;
@@ -156,135 +136,172 @@ INLINE int64_t visible(const Shape *n, int64_t row, int count, const float *bias
   return seen;
 }
 
-INLINE void mask(const Shape *n, int64_t row, int count, int64_t seen, int64_t end, int64_t wide, const float *bias,
-                 float *s) {
-  for (int r = 0; r < ROWS; r++) {
-    int64_t own = r < count ? (n->causal ? row + r + 1 + n->keys - n->queries : n->keys) : 0;
-    own = own < 0 ? 0 : own < seen ? own : seen;
-    float *line = s + r * wide;
-    if (bias && r < count) {
-      const float *add = bias + (row + r) * n->bias[2];
-      int64_t j = 0;
-      for (; j + LANES <= own; j += LANES) store(line + j, load(line + j) + load(add + j));
-      for (; j < own; j++) line[j] += add[j];
-    }
-    int64_t j = own & ~(int64_t)(LANES - 1); /* the register that holds the border, then whole ones */
-    if (j < own) {
-      I at;
-      for (int i = 0; i < LANES; i++) at[i] = (int32_t)j + i;
-      store(line + j, pick(at < (int32_t)own, load(line + j), all(-INFINITY)));
-      j += LANES;
-    }
-    for (; j < end; j += LANES) store(line + j, all(-INFINITY));
-  }
-}
-
-INLINE Chunk chunk_of(const Shape *n, int64_t row, const float *bias) {
-  Chunk at = {.row = row, .rows = n->queries - row < TALL ? (int)(n->queries - row) : TALL};
-  for (int first = 0; first < at.rows; first += ROWS) {
-    const int g = at.groups++;
-    at.count[g] = at.rows - first < ROWS ? at.rows - first : ROWS;
-    at.seen[g] = visible(n, row + first, at.count[g], bias);
-    at.most = at.seen[g] > at.most ? at.seen[g] : at.most;
+INLINE Panel panel_of(const Shape *n, int64_t row, const float *bias) {
+  Panel at = {.row = row, .rows = n->queries - row < WIDE ? (int)(n->queries - row) : WIDE};
+  for (int i = 0; i < 2; i++) {
+    const int left = at.rows - i * LANES;
+    at.count[i] = left < 0 ? 0 : left < LANES ? left : LANES;
+    at.seen[i] = visible(n, row + i * LANES, at.count[i], bias);
+    at.most = at.seen[i] > at.most ? at.seen[i] : at.most;
   }
   return at;
 }
 
-/* The chunk's rows, `width` apart, times a factor; zeros where a group has fewer than ROWS. */
-INLINE void gather(const Chunk *at, const float *from, int64_t stride, int64_t width, float factor, float *to) {
-  for (int r = 0; r < at->groups * ROWS; r++)
-    for (int64_t c = 0; c < width; c += LANES) {
-      V x = {0};
-      if (r < at->rows) x = load(from + (at->row + r) * stride + c) * factor;
-      store(to + r * width + c, x);
+/* Rows one behind the other, times a factor, and ROWS lines of zeros for the last tile. */
+INLINE void pack(const float *from, int64_t stride, int64_t rows, int64_t width, float factor, float *to) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < width; c += LANES) store(to + r * width + c, load(from + r * stride + c) * factor);
+  memset(to + rows * width, 0, ROWS * width * sizeof(float));
+}
+
+/* A panel of the queries' features from their rows, one behind the other; zeros where there are fewer than WIDE. */
+static void to_panel(const Panel *at, const float *rows, int64_t width, float *panel) {
+  for (int64_t c = 0; c < width; c += LANES)
+    for (int i = 0; i < 2; i++) {
+      V x[LANES];
+      EACH_LANE x[r] = r < at->count[i] ? load(rows + (i * LANES + r) * width + c) : all(0);
+      transpose(x);
+      EACH_LANE store(panel + (c + r) * WIDE + i * LANES, x[r]);
     }
 }
 
-INLINE void hide(const Shape *n, const Chunk *at, int64_t wide, const float *bias, float *s) {
-  for (int g = 0; g < at->groups; g++)
-    mask(n, at->row + g * ROWS, at->count[g], at->seen[g], UP(at->seen[g]), wide, bias, s + g * ROWS * wide);
+/* Back into rows. */
+static void to_rows(const Panel *at, const float *panel, int64_t width, float *to, int64_t stride) {
+  for (int64_t c = 0; c < width; c += LANES)
+    for (int i = 0; i < 2; i++) {
+      V x[LANES];
+      EACH_LANE x[r] = load(panel + (c + r) * WIDE + i * LANES);
+      transpose(x);
+      for (int r = 0; r < at->count[i]; r++) store(to + (i * LANES + r) * stride + c, x[r]);
+    }
+}
+
+static void add_bias(const Shape *n, const Panel *at, const float *bias, int i, float *s) {
+  const float *rows = bias + (at->row + i * LANES) * n->bias[2];
+  for (int64_t j = 0; j < at->seen[i]; j += LANES) {
+    const int have = at->seen[i] - j < LANES ? (int)(at->seen[i] - j) : LANES;
+    V x[LANES] = {{0}};
+    for (int r = 0; r < at->count[i]; r++) {
+      if (have == LANES) x[r] = load(rows + r * n->bias[2] + j);
+      else memcpy(&x[r], rows + r * n->bias[2] + j, have * sizeof(float));
+    }
+    transpose(x);
+    for (int r = 0; r < have; r++) {
+      float *to = s + (j + r) * WIDE + i * LANES;
+      store(to, load(to) + x[r]);
+    }
+  }
+}
+
+/* Scores of what queries do not see become -inf. */
+INLINE void hide(const Shape *n, const Panel *at, const float *bias, float *s) {
+  for (int i = 0; i < 2; i++) {
+    if (bias) add_bias(n, at, bias, i, s);
+    if (!n->causal) continue;
+    const int64_t first = at->row + i * LANES + 1 + n->keys - n->queries; /* keys that the first query sees */
+    I own;
+    EACH_LANE own[r] = (int32_t)first + r;
+    for (int64_t j = first > 0 ? first : 0; j < at->seen[i]; j++) {
+      float *to = s + j * WIDE + i * LANES;
+      store(to, pick(own > (int32_t)j, load(to), all(-INFINITY)));
+    }
+  }
 }
 
 static void forward_head(const Shape *n, const float *q, const float *k, const float *v, const float *bias, float *out,
                          float *lse, float *scratch) {
-  const int64_t d = n->width, wide = UP(n->keys);
-  float *keys = scratch, *values = keys + d * wide, *s = values + d * wide, *a = s + TALL * wide;
-  panels_across(k, n->k[2], n->keys, d, keys);
-  panels(v, n->v[2], n->keys, d, values);
-  for (int64_t row = 0; row < n->queries; row += TALL) {
-    const Chunk at = chunk_of(n, row, bias);
-    gather(&at, q, n->q[2], d, n->scale, a);
-    scores(&at, a, keys, d, wide, s);
-    hide(n, &at, wide, bias, s);
-    float share[TALL] = {0};
-    for (int r = 0; r < at.rows; r++) {
-      float *line = s + r * wide;
-      const int64_t end = UP(at.seen[r / ROWS]);
-      V most = all(-INFINITY), sum = {0};
-      for (int64_t j = 0; j < end; j += LANES) { const V x = load(line + j); most = pick(x > most, x, most); }
-      const float top = most_of(most), base = top == -INFINITY ? 0 : top;
-      for (int64_t j = 0; j < end; j += LANES) {
-        const V e = exponential(load(line + j) - base);
-        sum += e;
-        store(line + j, e);
+  const int64_t d = n->width, lines = n->keys + ROWS;
+  float *keys = scratch, *values = keys + d * lines, *s = values + d * lines, *rows = s + WIDE * lines;
+  float *panel = rows + d * (WIDE + ROWS);
+  pack(k, n->k[2], n->keys, d, 1, keys);
+  pack(v, n->v[2], n->keys, d, 1, values);
+  for (int64_t row = 0; row < n->queries; row += WIDE) {
+    const Panel at = panel_of(n, row, bias);
+    pack(q + row * n->q[2], n->q[2], at.rows, d, n->scale, rows);
+    to_panel(&at, rows, d, panel);
+    scores(&at, keys, panel, d, s);
+    hide(n, &at, bias, s);
+    V share[2];
+    for (int i = 0; i < 2; i++) {
+      V most = all(-INFINITY), total = {0};
+      float *line = s + i * LANES;
+      for (int64_t j = 0; j < at.seen[i]; j++) most = larger(load(line + j * WIDE), most);
+      const V base = pick(most == -INFINITY, all(0), most);
+      for (int64_t j = 0; j < at.seen[i]; j++) {
+        const V e = exponential(load(line + j * WIDE) - base);
+        total += e;
+        store(line + j * WIDE, e);
       }
-      const float total = sum_of(sum);
-      share[r] = total == 0 ? 0 : 1 / total;
-      lse[row + r] = total == 0 ? 0 : base + logf(total);
+      const I none = total == 0;
+      share[i] = pick(none, all(0), 1 / total);
+      const V kept = pick(none, all(0), base + logarithm(total));
+      memcpy(lse + row + i * LANES, &kept, at.count[i] * sizeof(float));
     }
-    mix(&at, s, wide, values, n->keys, d, share, out + row * n->out[2], n->out[2]);
+    mix(&at, s, values, d, share, panel);
+    to_rows(&at, panel, d, out + row * n->out[2], n->out[2]);
   }
 }
 
-static void backward_head(const Shape *n, const float *q, const float *k, const float *v, const float *bias,
+/* One panel's p and slopes, of which gradients are products, and its dq. */
+INLINE void slopes(const Shape *n, const Panel *at, const float *keys, const float *values, const float *rows,
+                   const float *grads, const float *bias, const float *out, const float *lse, float *dq, float *p,
+                   float *t, float *panel) {
+  const int64_t d = n->width;
+  to_panel(at, rows, d, panel);
+  scores(at, keys, panel, d, p);
+  to_panel(at, grads, d, panel);
+  scores(at, values, panel, d, t);
+  hide(n, at, bias, p);
+  for (int i = 0; i < 2; i++) {
+    V x[LANES] = {{0}}, dot = {0}, base = {0};
+    for (int r = 0; r < at->count[i]; r++)
+      for (int64_t c = 0; c < d; c += LANES)
+        x[r] += load(grads + (i * LANES + r) * d + c) * load(out + (i * LANES + r) * n->out[2] + c);
+    transpose(x);
+    EACH_LANE dot += x[r];
+    memcpy(&base, lse + i * LANES, at->count[i] * sizeof(float));
+    for (int64_t j = 0; j < at->seen[i]; j++) {
+      float *line = p + j * WIDE + i * LANES, *slope = t + j * WIDE + i * LANES;
+      const V e = exponential(load(line) - base);
+      store(line, e);
+      store(slope, e * (load(slope) - dot));
+    }
+    for (int64_t j = at->seen[i]; j % ROWS; j++) { /* what others of the last tile may see */
+      store(p + j * WIDE + i * LANES, all(0));
+      store(t + j * WIDE + i * LANES, all(0));
+    }
+  }
+  const V scale[2] = {all(n->scale), all(n->scale)};
+  mix(at, t, keys, d, scale, panel);
+  to_rows(at, panel, d, dq, n->dq[2]);
+}
+
+static void backward_head(const Shape *n, const float *keys, const float *values, const float *q, const float *bias,
                           const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv,
                           float *scratch) {
-  const int64_t d = n->width, wide = UP(n->keys);
-  float *across = scratch, *values = across + d * wide, *keys = values + d * wide, *p = keys + d * wide;
-  float *t = p + TALL * wide, *a = t + TALL * wide, *g = a + TALL * d, *turned = g + TALL * d;
-  panels_across(k, n->k[2], n->keys, d, across);
-  panels_across(v, n->v[2], n->keys, d, values);
-  panels(k, n->k[2], n->keys, d, keys);
-  float scale[TALL];
-  for (int r = 0; r < TALL; r++) scale[r] = n->scale;
-  for (int64_t row = 0; row < n->queries; row += TALL) {
-    const Chunk at = chunk_of(n, row, bias);
-    gather(&at, q, n->q[2], d, n->scale, a);
-    gather(&at, dout, n->dout[2], d, 1, g);
-    scores(&at, a, across, d, wide, p);
-    scores(&at, g, values, d, wide, t);
-    hide(n, &at, wide, bias, p);
-    for (int r = 0; r < at.groups * ROWS; r++) {
-      float *line = p + r * wide, *slope = t + r * wide, base = 0, dot = 0;
-      const int64_t end = UP(at.seen[r / ROWS]), all_of_it = UP(at.most);
-      if (r < at.rows) {
-        V both = {0};
-        for (int64_t c = 0; c < d; c += LANES) both += load(g + r * d + c) * load(out + (row + r) * n->out[2] + c);
-        dot = sum_of(both);
-        base = lse[row + r];
-      }
-      for (int64_t j = 0; j < end; j += LANES) {
-        const V e = exponential(load(line + j) - base);
-        store(line + j, e);
-        store(slope + j, e * (load(slope + j) - dot));
-      }
-      for (int64_t j = end; j < all_of_it; j += LANES) { /* what others of the chunk see */
-        store(line + j, (V){0});
-        store(slope + j, (V){0});
-      }
+  const int64_t d = n->width, lines = n->keys + ROWS, apart = WIDE * lines;
+  float *p = scratch, *t = p + PANELS * apart, *rows = t + PANELS * apart, *grads = rows + d * (PANELS * WIDE + ROWS);
+  float *panel = grads + d * (PANELS * WIDE + ROWS);
+  for (int64_t row = 0; row < n->queries; row += PANELS * WIDE) {
+    Panel at[PANELS];
+    int panels = 0;
+    for (int64_t from = row; panels < PANELS && from < n->queries; from += WIDE, panels++) {
+      const int64_t g = panels, skip = g * WIDE * d;
+      at[g] = panel_of(n, from, bias);
+      pack(q + from * n->q[2], n->q[2], at[g].rows, d, n->scale, rows + skip);
+      pack(dout + from * n->dout[2], n->dout[2], at[g].rows, d, 1, grads + skip);
+      slopes(n, at + g, keys, values, rows + skip, grads + skip, bias, out + from * n->out[2], lse + from,
+             dq + from * n->dq[2], p + g * apart, t + g * apart, panel);
     }
-    mix(&at, t, wide, keys, n->keys, d, scale, dq + row * n->dq[2], n->dq[2]);
-    panels(a, d, TALL, d, turned);
-    spread(&at, t, wide, turned, d, dk, n->dk[2]);
-    panels(g, d, TALL, d, turned);
-    spread(&at, p, wide, turned, d, dv, n->dv[2]);
+    spread(at, panels, t, apart, rows, d, n->keys, dk);
+    spread(at, panels, p, apart, grads, d, n->keys, dv);
   }
 }
 
 /* out like q; lse [batch, heads, queries]. Returns 0, or 1 where memory ran out. */
 int attention_forward(const Shape *n, const float *q, const float *k, const float *v, const float *bias, float *out,
                       float *lse) {
-  const int64_t wide = UP(n->keys), size = UP(2 * n->width * wide + TALL * wide + TALL * n->width);
+  const int64_t d = n->width, lines = n->keys + ROWS, size = UP(2 * d * lines + WIDE * lines + d * (2 * WIDE + ROWS));
   float *scratch = NULL;
   if (posix_memalign((void **)&scratch, 64, size * n->threads * sizeof(float))) return 1;
   const int64_t group = n->heads / n->kv_heads;
@@ -306,7 +323,8 @@ int attention_forward(const Shape *n, const float *q, const float *k, const floa
 /* The heads of a group add to the same dk and dv. Returns 0, or 1 where memory ran out. */
 int attention_backward(const Shape *n, const float *q, const float *k, const float *v, const float *bias,
                        const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv) {
-  const int64_t wide = UP(n->keys), size = UP(3 * n->width * wide + 2 * TALL * wide + 3 * TALL * n->width);
+  const int64_t d = n->width, lines = n->keys + ROWS;
+  const int64_t size = UP(4 * d * lines + 2 * PANELS * WIDE * lines + d * (2 * PANELS * WIDE + 2 * ROWS + WIDE));
   float *scratch = NULL;
   if (posix_memalign((void **)&scratch, 64, size * n->threads * sizeof(float))) return 1;
   const int64_t group = n->heads / n->kv_heads;
@@ -317,16 +335,20 @@ int attention_backward(const Shape *n, const float *q, const float *k, const flo
     me = omp_get_thread_num();
 #endif
     const int64_t b = at / n->kv_heads, kv = at % n->kv_heads;
-    for (int64_t j = 0; j < n->keys; j++) {
-      memset(dk + b * n->dk[0] + kv * n->dk[1] + j * n->dk[2], 0, n->width * sizeof(float));
-      memset(dv + b * n->dv[0] + kv * n->dv[1] + j * n->dv[2], 0, n->width * sizeof(float));
-    }
+    float *keys = scratch + size * me, *values = keys + d * lines, *to_keys = values + d * lines;
+    float *to_values = to_keys + d * lines, *rest = to_values + d * lines;
+    pack(k + b * n->k[0] + kv * n->k[1], n->k[2], n->keys, d, 1, keys);
+    pack(v + b * n->v[0] + kv * n->v[1], n->v[2], n->keys, d, 1, values);
+    memset(to_keys, 0, 2 * d * lines * sizeof(float));
     for (int64_t h = kv * group; h < (kv + 1) * group; h++)
-      backward_head(n, q + b * n->q[0] + h * n->q[1], k + b * n->k[0] + kv * n->k[1], v + b * n->v[0] + kv * n->v[1],
+      backward_head(n, keys, values, q + b * n->q[0] + h * n->q[1],
                     n->has_bias ? bias + b * n->bias[0] + h * n->bias[1] : NULL, out + b * n->out[0] + h * n->out[1],
                     dout + b * n->dout[0] + h * n->dout[1], lse + (b * n->heads + h) * n->queries,
-                    dq + b * n->dq[0] + h * n->dq[1], dk + b * n->dk[0] + kv * n->dk[1],
-                    dv + b * n->dv[0] + kv * n->dv[1], scratch + size * me);
+                    dq + b * n->dq[0] + h * n->dq[1], to_keys, to_values, rest);
+    for (int64_t j = 0; j < n->keys; j++) {
+      memcpy(dk + b * n->dk[0] + kv * n->dk[1] + j * n->dk[2], to_keys + j * d, d * sizeof(float));
+      memcpy(dv + b * n->dv[0] + kv * n->dv[1] + j * n->dv[2], to_values + j * d, d * sizeof(float));
+    }
   }
   free(scratch);
   return 0;
