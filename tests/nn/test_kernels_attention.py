@@ -88,9 +88,12 @@ def test_any_sizes_and_any_mask_equal_float64(data: st.DataObject) -> None:
         for i, (n, s) in enumerate([(g * group, queries), (g, keys), (g, keys), (g * group, queries)])
     )
     bias = None
-    if data.draw(st.booleans()):
-        chance = data.draw(st.sampled_from([0.1, 0.5, 0.95]))
-        hidden = torch.rand(b, 1, queries, keys, generator=torch.Generator().manual_seed(seed)) < chance
+    if (kind := data.draw(st.sampled_from(["none", "scattered", "ends"]))) != "none":
+        generator = torch.Generator().manual_seed(seed)
+        hidden = torch.rand(b, 1, queries, keys, generator=generator) < data.draw(st.sampled_from([0.1, 0.95]))
+        if kind == "ends":  # as documents of a row, or padding: sixteen queries in a row see about as far
+            ends = torch.randint(1, keys + 1, (b, 1, -(-queries // 16), 1), generator=generator)
+            hidden = torch.arange(keys) >= ends.repeat_interleave(16, 2)[:, :, :queries]
         hidden[..., 0] = False  # every row sees something
         bias = draw(1, g * group, queries, keys, seed=seed + 9).masked_fill(hidden, float("-inf"))
     wide = [t.requires_grad_() for t in (q, k, v)]
