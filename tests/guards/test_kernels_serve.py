@@ -8,12 +8,12 @@ import shutil
 import pytest
 
 from assay.generation.native.library import STEP
-from assay.nn.kernels import adamw, attention, cross_entropy, gated, norms, rotary
+from assay.nn.kernels import adamw, attention, cross_entropy, gated, norms, outer, rotary
 from assay.nn.kernels.native import Library
 from assay.probes import gram
 from assay.runs import processor
 
-LIBRARIES = [STEP, *(module.NATIVE for module in (adamw, attention, cross_entropy, gated, norms, rotary, gram))]
+LIBRARIES = [STEP, *(module.NATIVE for module in (adamw, attention, cross_entropy, gated, norms, outer, rotary, gram))]
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.source)

@@ -11,6 +11,7 @@ from assay.generation.native.library import STEP
 from assay.nn.kernels import native
 from assay.nn.kernels.attention import NATIVE as ATTENTION
 from assay.nn.kernels.norms import NATIVE as NORMS
+from assay.nn.kernels.outer import NATIVE as OUTER
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or not shutil.which("gcc"), reason="the code of gcc for x86_64 is read"
@@ -31,12 +32,12 @@ def through_the_stack(library: native.Library, target: str, *more: str) -> float
 
 
 @pytest.mark.parametrize("target", [AVX512, AVX2, SSE])
-@pytest.mark.parametrize("library", [ATTENTION, NORMS, STEP], ids=lambda library: library.source)
+@pytest.mark.parametrize("library", [ATTENTION, NORMS, OUTER, STEP], ids=lambda library: library.source)
 def test_vectors_stay_in_registers(library: native.Library, target: str) -> None:
     assert through_the_stack(library, target) < 0.3
 
 
-@pytest.mark.parametrize("library", [ATTENTION, NORMS], ids=lambda library: library.source)
+@pytest.mark.parametrize("library", [ATTENTION, NORMS, OUTER], ids=lambda library: library.source)
 def test_vectors_wider_than_registers_do_not(library: native.Library) -> None:
     """The control: the mistake that made attention ten times slower on a processor without AVX-512."""
     assert through_the_stack(library, AVX2, "-DLANES=16") > 0.5

@@ -14,7 +14,10 @@ from assay.runs import processor
 ROOT = Path(__file__).parent.parent
 FILES = [
     "guards/test_kernels_serve.py",  # a kernel that is refused skips its own tests: this one fails
-    *(f"nn/test_kernels_{name}.py" for name in ("attention", "norms", "adamw", "gated", "cross_entropy", "rotary")),
+    *(
+        f"nn/test_kernels_{name}.py"
+        for name in ("attention", "norms", "adamw", "gated", "cross_entropy", "rotary", "outer")
+    ),
     *(f"generation/test_native{name}.py" for name in ("", "_rows", "_top")),
 ]
 CHOSEN = "serves or float64 or equal or products or modules or torchs"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from assay.nn.kernels import attention, cross_entropy, norms
+from assay.nn.kernels import attention, cross_entropy, norms, outer
 from assay.nn.loss import chunk_loss
 from assay.nn.stack import Group
 from assay.nn.transformer import Transformer
@@ -34,7 +34,8 @@ def compile_blocks(model: Transformer) -> str | None:
     device = next(model.parameters()).device
     if reason := cannot_compile(str(device)):
         return reason
-    attention.NATIVE.load()  # so that blocks are traced with it
+    for kernel in (attention, outer):  # so that blocks are traced with them
+        kernel.NATIVE.load()
     for stack in (model.encoder, model.decoder):
         if stack is None:
             continue

@@ -6,22 +6,10 @@
  * keys. Every product is a sum of `tile`s, ROWS rows of numbers with a panel: all sums are in registers, and memory is
  * read in order. Of the backward pass, scores are computed again from q, k and the kept log-sum-exp.
  */
-#include "vectors.h"
+#include "tile.h"
 
-#define WIDE (2 * LANES)
-/* Twice as many sums fill two thirds of the registers, and hide a multiplication's latency. */
-#if LANES == 16
-#define ROWS 8
-#elif LANES == 8
-#define ROWS 6
-#else
-#define ROWS 4
-#endif
 /* Panels whose part of dk and dv is summed in registers: the longer such a sum, the less often memory is added to. */
 #define PANELS (64 / WIDE)
-#define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
-#define EACH_LANE _Pragma("GCC unroll 16") for (int r = 0; r < LANES; r++)
-#define EACH_PART _Pragma("GCC unroll 2") for (int i = first; i < last; i++)
 
 /* Strides in elements; the last axis of every tensor has stride 1. */
 typedef struct {
@@ -39,19 +27,6 @@ typedef struct {
   int64_t row, seen[2], most;
   int rows, count[2];
 } Panel;
-
-/* sums[r] += sum over k < count of a[r * row + k * step] and the panel's k-th line, its registers `first` to `last` */
-INLINE void tile(const float *a, int64_t row, int64_t step, const float *panel, int64_t line, int64_t count,
-                 const int first, const int last, V sums[ROWS][2]) {
-  for (int64_t k = 0; k < count; k++) {
-    V x[2];
-    EACH_PART x[i] = load(panel + k * line + i * LANES);
-    EACH_ROW {
-      const float y = a[r * row + k * step];
-      EACH_PART sums[r][i] += x[i] * y;
-    }
-  }
-}
 
 /* Do with the registers in which a key is seen, told to the compiler as constants. */
 #define WHERE_SEEN(j, at, DO) \
