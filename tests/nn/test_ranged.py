@@ -5,50 +5,84 @@ import torch
 from tests.nn.common import close, made, small, tokens
 
 from assay.nn import masks, ranged
+from assay.nn.kernels import attention as kernel
 from assay.nn.ranged import key_ranges, pays, ranged_attention
 from assay.spec.masks import Bidirectional, Causal, Mask, MaskFacts, Padding, Prefix, SameDocument, Window
 
 IDS = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1], [0] * 10])
+ALIKE = torch.tensor([[1, 1, 1, 1, 1, 1, 2, 2, 0, 0]]).repeat(3, 1)
 FACTS = MaskFacts(document_ids=IDS, key_mask=IDS > 0, prefix=IDS == 1)
 ASKING = torch.tensor([[1, 2, 2, 3, 3], [1, 1, 1, 0, 0], [0] * 5])
 RULES = [
     Mask(Bidirectional()), Mask(Causal()), Mask(Padding(), FACTS), Mask(SameDocument(), FACTS),
     Mask(SameDocument() & Causal(), FACTS), Mask(Causal() & SameDocument(), FACTS),
+    Mask(Padding(), MaskFacts(key_mask=ALIKE > 0)), Mask(SameDocument() & Causal(), MaskFacts(document_ids=ALIKE)),
+    Mask(SameDocument(), MaskFacts(document_ids=(ALIKE == 1).int())),
 ]  # fmt: skip
+"""The last three: rows that have the same stretch go together."""
 
 
-def inputs(queries: int, keys: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+@pytest.fixture(params=["kernel", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By the C kernel, or by torch's products as where there is no compiler."""
+    if request.param == "kernel" and kernel.NATIVE.load() is None:
+        pytest.skip(f"no C kernel: {kernel.NATIVE.reason}")
+    if request.param == "torch":
+        monkeypatch.setattr(kernel, "suits", lambda keys, width: False)
+    return str(request.param)
+
+
+def inputs(queries: int, keys: int, heads: int = 2, width: int = 16) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
-    shapes = [(3, 2, queries, 8), (3, 2, keys, 8), (3, 2, keys, 8), (1, 2, queries, keys)]
-    return [torch.randn(shape, generator=draw, dtype=dtype).requires_grad_() for shape in shapes]
+    shapes = [(3, heads, n, width) for n in (queries, keys, keys)] + [(1, heads, queries, keys)]
+    return [torch.randn(shape, generator=draw).requires_grad_() for shape in shapes]
 
 
 def dense(given: list[torch.Tensor], mask: Mask, *, cross: bool = False) -> torch.Tensor:
-    q, k, v, bias = given
+    q, k, v, bias = (x.double() for x in given)
     seen = masks.dense(mask, q.shape[2], k.shape[2], cross=cross)[:, None]
     p = torch.softmax((q @ k.mT * 0.3 + bias).masked_fill(~seen, -1e30), -1) * seen
     return p @ v
 
 
+@pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("mask", RULES, ids=lambda m: str(m.rule))
-def test_values_and_gradients_are_the_rules(mask: Mask) -> None:
-    given = inputs(10, 10)
+def test_values_and_gradients_are_the_rules(mask: Mask, heads: int, way: str) -> None:
+    """In float64; two threads, which share one, two or three heads."""
+    torch.set_num_threads(2)
+    given = inputs(10, 10, heads)
     found = key_ranges(mask, 3, 10, 10)
-    assert found is not None
+    assert found is not None and ranged._by_kernel(*given[:2]) == (way == "kernel")
     ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)
-    close(ours, theirs, 1e-5)
+    close(ours.double(), theirs, 1e-5)
     up = torch.randn(ours.shape)
-    for a, b in zip(torch.autograd.grad(ours, given, up), torch.autograd.grad(theirs, given, up), strict=True):
+    exact = torch.autograd.grad(theirs, given, up.double())
+    for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
         close(a, b, 1e-4)
-    if mask.facts.document_ids is not None:
+    if mask.facts is FACTS:
         assert mask.rule == Padding() or not ours[IDS[:, None, :, None].expand_as(ours) == 0].any()
 
 
-def test_a_decoder_that_reads_its_documents() -> None:
+def test_a_decoder_that_reads_its_documents(way: str) -> None:
     mask = Mask(SameDocument(), MaskFacts(document_ids=IDS, query_document_ids=ASKING))
     given, found = inputs(5, 10), key_ranges(mask, 3, 5, 10)
     assert found is not None
-    close(ranged_attention(*given, *found, 0.3), dense(given, mask, cross=True), 1e-5)
+    close(ranged_attention(*given, *found, 0.3).double(), dense(given, mask, cross=True), 1e-5)
+
+
+def test_long_rows_go_on_over_a_register_and_a_panel(way: str) -> None:
+    """Rows of 150: documents end anywhere, gradients of the bias are sums over all rows."""
+    ids = torch.tensor([[1] * 37 + [2] * 100 + [0] * 13, [1] * 150, [1] * 16 + [2] * 16 + [3] * 118])
+    for rule in (SameDocument(), SameDocument() & Causal()):
+        mask = Mask(rule, MaskFacts(document_ids=ids))
+        given, found = inputs(150, 150), key_ranges(mask, 3, 150, 150)
+        assert found is not None
+        ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)
+        close(ours.double(), theirs, 1e-5)
+        up = torch.randn(ours.shape)
+        exact = torch.autograd.grad(theirs, given, up.double())
+        for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
+            close(a, b, 1e-4)
 
 
 def test_ranges_are_not_those_of_another_rule() -> None:
@@ -71,7 +105,15 @@ def test_what_is_no_range_is_left_to_the_dense_way(mask: Mask) -> None:
     assert key_ranges(mask, 1, 3, 3) is None
 
 
-def test_second_derivatives() -> None:
+def test_what_is_kept_for_the_gradients(way: str) -> None:
+    """The kernel keeps a number a row; torch's products the pattern."""
+    kept = torch.ops.assay.ranged_attention(
+        *(x.detach() for x in inputs(10, 10)), key_ranges(Mask(Causal()), 3, 10, 10)[0], True, 0.3
+    )[1]
+    assert kept.numel() == 3 * 2 * 10 * (1 if way == "kernel" else 10)
+
+
+def test_second_derivatives(way: str) -> None:
     given = [x[:1].detach().requires_grad_() for x in inputs(5, 5)]
     mask = Mask(SameDocument() & Causal(), MaskFacts(document_ids=torch.tensor([[1, 1, 2, 2, 0]])))
     found = key_ranges(mask, 1, 5, 5)
@@ -89,10 +131,11 @@ def test_short_stretches_are_left_to_the_dense_way() -> None:
     assert pays(whole.contiguous(), 4, 512) and not pays(torch.cat((every, every + 1), -1), 2, 512)
 
 
+@pytest.mark.parametrize("width", [16, 32])
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_model_is_the_same_either_way(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_the_same_either_way(packed: bool, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder-decoder with relative positions: loss gradients with stretches and without; and they are used."""
-    model = made(small(family="encoder_decoder", positions="relative", vocab_size=50))
+    model = made(small(family="encoder_decoder", positions="relative", vocab_size=50, width=width))
     ids, ahead = tokens(3, 10, vocab=50), tokens(3, 10, vocab=50)
     own = Mask(SameDocument(), FACTS) if packed else Mask(Bidirectional())
     read = Mask(SameDocument(), FACTS) if packed else Mask(Bidirectional())

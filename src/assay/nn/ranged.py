@@ -3,11 +3,14 @@
 Queries that follow each other and see the same keys (a document of a packed row, a row before its padding) are a
 stretch. Its scores fit into the caches, pairs that see nothing of each other cost nothing, and the bias is read where
 it lies; torch's fused kernel refuses a bias that needs a gradient, and makes tensors of [batch, heads, queries, keys]
-several times over. Registered as operators, so that compiled blocks can hold them.
+several times over. A stretch is computed by the C kernel (`kernels/attention.py`), which keeps a number a row, and
+without a compiler by torch's products, which keep the pattern. Registered as operators, so that compiled blocks can
+hold them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from assay.nn.kernels import attention as kernel
 from assay.spec.masks import And, Bidirectional, Causal, Mask, Padding, SameDocument
 
 __all__ = ["key_ranges", "pays", "ranged_attention"]
@@ -73,6 +77,8 @@ def ranged_attention(
         causal: besides, a query sees none behind itself (queries and keys count alike).
         scale: of the scores.
     """
+    if not torch.compiler.is_compiling():
+        kernel.NATIVE.load()
     return _Ranged.apply(q, k, v, bias, ranges, causal, scale)[0]
 
 
@@ -93,7 +99,9 @@ class _Ranged(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph
             found = _backward_formula(dout, q, k, v, bias, ranges, ctx.causal, ctx.scale)
         else:
-            found = torch.ops.assay.ranged_attention_backward(dout, q, k, v, ranges, out, kept, ctx.causal, ctx.scale)
+            found = torch.ops.assay.ranged_attention_backward(
+                dout, q, k, v, bias, ranges, out, kept, ctx.causal, ctx.scale
+            )
         return *found, None, None, None
 
 
@@ -126,44 +134,83 @@ def _stretches(ranges: Tensor, keys: int) -> list[tuple[int, int, int, int, int]
     return list(zip(*(x[some].tolist() for x in (row, begin, stop, first, last)), strict=True))
 
 
+def _parts(ranges: Tensor, keys: int, together: bool) -> list[tuple[slice, int, int, int, int]]:
+    """Stretches, with the rows that have them; `together`: rows that follow each other and have one and the same."""
+    parts: list[tuple[slice, int, int, int, int]] = []
+    for row, a, b, c, d in _stretches(ranges, keys):
+        first = row
+        if together and parts and parts[-1][0].stop == row and parts[-1][1:] == (a, b, c, d):
+            first = parts.pop()[0].start
+        parts.append((slice(first, row + 1), a, b, c, d))
+    return parts
+
+
+def _by_kernel(q: Tensor, k: Tensor) -> bool:
+    """Whether the C kernel computes a stretch. Loaded by now or not at all: both passes must answer alike."""
+    return kernel.NATIVE.handle is not None and kernel.suits(k.shape[2], q.shape[3])
+
+
+def _kept(q: Tensor, k: Tensor) -> int:
+    """Numbers that the backward pass needs: one a row, or the patterns, of which hidden pairs take no room."""
+    b, h, queries, _ = q.shape
+    return b * h * queries if _by_kernel(q, k) else b * h * queries * k.shape[2]
+
+
 def _rows(like: Tensor) -> Tensor:
-    """[b, h, s, d] of zeros laid out as [b, s, h, d], as projections read and write it."""
-    b, h, s, d = like.shape
-    return like.new_zeros(b, s, h, d).transpose(1, 2)
+    """[b, h, s, d] of zeros laid out as [b, s, h, d]: what sees nothing, or is seen by none, stays 0."""
+    return kernel.rows_like(like).zero_()
 
 
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    out, turned, heads = _rows(q), k.transpose(2, 3), q.shape[1]
-    kept, used = q.new_empty(q.shape[0] * heads * q.shape[2] * k.shape[2]), 0
-    for r, a, b, c, d in _stretches(ranges, k.shape[2]):
-        scores = torch.baddbmm(bias[0, :, a:b, c:d], q[r, :, a:b], turned[r, :, :, c:d], alpha=scale)
+    out, kept, used, heads = _rows(q), q.new_empty(_kept(q, k)), 0, q.shape[1]
+    by_kernel = _by_kernel(q, k)
+    for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
+        q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
+        bias_here, out_here = bias[:, :, a:b, c:d], out[rows, :, a:b]
+        shape = (len(q_here), heads, b - a, *([] if by_kernel else [d - c]))
+        kept_here = kept[used : used + math.prod(shape)].view(shape)
+        used += kept_here.numel()
+        if by_kernel:
+            kernel.forward_into(out_here, kept_here, q_here, k_here, v_here, bias_here, causal, scale, a - c)
+            continue
+        scores = torch.baddbmm(bias_here[0], q_here[0], k_here[0].mT, alpha=scale)
         if causal:
             scores.masked_fill_(torch.ones(b - a, d - c, dtype=torch.bool).triu(1 + a - c), float("-inf"))
-        p = kept[used : used + scores.numel()].view(scores.shape)
-        used += scores.numel()
-        torch.softmax(scores, -1, out=p)
-        out[r, :, a:b] = torch.bmm(p, v[r, :, c:d])
+        torch.softmax(scores, -1, out=kept_here[0])
+        out_here[0] = torch.bmm(kept_here[0], v_here[0])
     return out, kept
 
 
 def _backward(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, ranges: Tensor, out: Tensor, kept: Tensor, causal: bool, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dq, dk, dv, heads, used = _rows(q), _rows(k), _rows(v), q.shape[1], 0
-    dbias = q.new_zeros(1, heads, q.shape[2], k.shape[2])
-    inner, turned = (dout * out).sum(-1, keepdim=True), v.transpose(2, 3)
-    for r, a, b, c, d in _stretches(ranges, k.shape[2]):
-        size = heads * (b - a) * (d - c)
-        p, grad = kept[used : used + size].view(heads, b - a, d - c), dout[r, :, a:b]
-        used += size
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, out: Tensor, kept: Tensor,
+    causal: bool, scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    dq, dk, dv, dbias, used, heads = _rows(q), _rows(k), _rows(v), torch.zeros_like(bias), 0, q.shape[1]
+    by_kernel = _by_kernel(q, k)
+    for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
+        q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
+        dout_here, out_here, dq_here = dout[rows, :, a:b], out[rows, :, a:b], dq[rows, :, a:b]
+        bias_here, dbias_here = bias[:, :, a:b, c:d], dbias[:, :, a:b, c:d]
+        shape = (len(q_here), heads, b - a, *([] if by_kernel else [d - c]))
+        kept_here = kept[used : used + math.prod(shape)].view(shape)
+        used += kept_here.numel()
+        if by_kernel:
+            dk_here, dv_here = kernel.rows_like(k_here), kernel.rows_like(v_here)
+            kernel.backward_into(
+                dq_here, dk_here, dv_here, dbias_here, dout_here, q_here, k_here, v_here, bias_here, out_here,
+                kept_here, causal, scale, a - c,
+            )  # fmt: skip
+        else:
+            p, grad = kept_here[0], dout_here[0]
+            ds = torch.baddbmm((grad * out_here[0]).sum(-1, keepdim=True), grad, v_here[0].mT, beta=-1).mul_(p)
+            dbias_here[0] += ds
+            dq_here[0] = torch.bmm(ds, k_here[0]).mul_(scale)
+            dk_here, dv_here = torch.bmm(ds.mT, q_here[0]).mul_(scale), torch.bmm(p.mT, grad)
         # Two stretches of queries may see the same keys (causal ones do not, documents neither): sums, not copies.
-        dv[r, :, c:d] += torch.bmm(p.transpose(1, 2), grad)
-        ds = torch.baddbmm(inner[r, :, a:b], grad, turned[r, :, :, c:d], beta=-1).mul_(p)
-        dbias[0, :, a:b, c:d] += ds
-        dq[r, :, a:b] = torch.bmm(ds, k[r, :, c:d]).mul_(scale)
-        dk[r, :, c:d] += torch.bmm(ds.transpose(1, 2), q[r, :, a:b]).mul_(scale)
+        dk[rows, :, c:d] += dk_here
+        dv[rows, :, c:d] += dv_here
     return dq, dk, dv, dbias
 
 
@@ -173,18 +220,18 @@ _LIBRARY.define(
     "(Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "ranged_attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor ranges, Tensor out, Tensor kept, "
-    "bool causal, float scale) -> (Tensor, Tensor, Tensor, Tensor)"
+    "ranged_attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor bias, Tensor ranges, Tensor out, "
+    "Tensor kept, bool causal, float scale) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 _LIBRARY.impl("ranged_attention", _forward, "CPU")
 _LIBRARY.impl("ranged_attention_backward", _backward, "CPU")
 _LIBRARY.impl(
     "ranged_attention",
-    lambda q, k, v, *_: (_rows(q), q.new_empty(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])),
+    lambda q, k, *_: (_rows(q), q.new_empty(_kept(q, k))),
     "Meta",
 )
 _LIBRARY.impl(
     "ranged_attention_backward",
-    lambda dout, q, k, v, *_: (_rows(q), _rows(k), _rows(v), q.new_empty(1, q.shape[1], q.shape[2], k.shape[2])),
+    lambda dout, q, k, v, bias, *_: (_rows(q), _rows(k), _rows(v), torch.zeros_like(bias)),
     "Meta",
 )

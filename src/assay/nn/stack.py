@@ -222,7 +222,7 @@ class Stack(nn.Module):
         found = key_ranges(mask, batch, length, length)
         if found is None or not pays(found[0], heads, length):
             return None
-        return Visible(causal=found[1], bias=bias, ranges=found[0])
+        return Visible(causal=found[1], bias=bias.contiguous(), ranges=found[0])  # read row by row, in every layer
 
     def _own_table(self, layer: int) -> nn.Embedding | None:
         table = self.blocks[layer].get_submodule("attention").relative

@@ -14,6 +14,7 @@
 /* Strides in elements; the last axis of every tensor has stride 1. */
 typedef struct {
   int64_t batch, heads, kv_heads, queries, keys, width;
+  int64_t shift; /* where causal, a query sees so many keys more than its place and one */
   int64_t q[3], k[3], v[3], out[3], dout[3], dq[3], dk[3], dv[3]; /* of batch, head, row */
   int64_t bias[3];                                               /* of batch, head, query */
   float scale;
@@ -95,7 +96,7 @@ INLINE void spread(const Panel *at, int panels, const float *p, int64_t apart, c
 INLINE int64_t visible(const Shape *n, int64_t row, int count, const float *bias) {
   int64_t seen = count > 0 ? n->keys : 0;
   if (n->causal) {
-    const int64_t last = row + count + n->keys - n->queries;
+    const int64_t last = row + count + n->shift;
     seen = last < seen ? (last > 0 ? last : 0) : seen;
   }
   if (bias) { /* masks are mostly triangles too: pass over what is hidden at the end */
@@ -168,12 +169,29 @@ static void add_bias(const Shape *n, const Panel *at, const float *bias, int i, 
   }
 }
 
+/* What the slopes of a register's queries add to the bias's gradient. */
+static void add_slopes(const Shape *n, const Panel *at, int i, const float *t, float *dbias) {
+  float *rows = dbias + (at->row + i * LANES) * n->bias[2];
+  for (int64_t j = 0; j < at->seen[i]; j += LANES) {
+    const int have = at->seen[i] - j < LANES ? (int)(at->seen[i] - j) : LANES;
+    V x[LANES];
+    EACH_LANE x[r] = r < have ? load(t + (j + r) * WIDE + i * LANES) : all(0);
+    transpose(x);
+    for (int r = 0; r < at->count[i]; r++) {
+      float *to = rows + r * n->bias[2] + j;
+      if (have == LANES) store(to, load(to) + x[r]);
+      else
+        for (int c = 0; c < have; c++) to[c] += x[r][c];
+    }
+  }
+}
+
 /* Scores of what queries do not see become -inf. */
 INLINE void hide(const Shape *n, const Panel *at, const float *bias, float *s) {
   for (int i = 0; i < 2; i++) {
     if (bias) add_bias(n, at, bias, i, s);
     if (!n->causal) continue;
-    const int64_t first = at->row + i * LANES + 1 + n->keys - n->queries; /* keys that the first query sees */
+    const int64_t first = at->row + i * LANES + 1 + n->shift; /* keys that the first query sees */
     I own;
     EACH_LANE own[r] = (int32_t)first + r;
     for (int64_t j = first > 0 ? first : 0; j < at->seen[i]; j++) {
@@ -219,8 +237,8 @@ static void forward_head(const Shape *n, const float *q, const float *k, const f
 
 /* One panel's p and slopes, of which gradients are products, and its dq. */
 INLINE void slopes(const Shape *n, const Panel *at, const float *keys, const float *values, const float *rows,
-                   const float *grads, const float *bias, const float *out, const float *lse, float *dq, float *p,
-                   float *t, float *panel) {
+                   const float *grads, const float *bias, const float *out, const float *lse, float *dq, float *dbias,
+                   float *p, float *t, float *panel) {
   const int64_t d = n->width;
   to_panel(at, rows, d, panel);
   scores(at, keys, panel, d, p);
@@ -245,6 +263,7 @@ INLINE void slopes(const Shape *n, const Panel *at, const float *keys, const flo
       store(p + j * WIDE + i * LANES, all(0));
       store(t + j * WIDE + i * LANES, all(0));
     }
+    if (dbias) add_slopes(n, at, i, t, dbias);
   }
   const V scale[2] = {all(n->scale), all(n->scale)};
   mix(at, t, keys, d, scale, panel);
@@ -253,7 +272,7 @@ INLINE void slopes(const Shape *n, const Panel *at, const float *keys, const flo
 
 static void backward_head(const Shape *n, const float *keys, const float *values, const float *q, const float *bias,
                           const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv,
-                          float *scratch) {
+                          float *dbias, float *scratch) {
   const int64_t d = n->width, lines = n->keys + ROWS, apart = WIDE * lines;
   float *p = scratch, *t = p + PANELS * apart, *rows = t + PANELS * apart, *grads = rows + d * (PANELS * WIDE + ROWS);
   float *panel = grads + d * (PANELS * WIDE + ROWS);
@@ -266,7 +285,7 @@ static void backward_head(const Shape *n, const float *keys, const float *values
       pack(q + from * n->q[2], n->q[2], at[g].rows, d, n->scale, rows + skip);
       pack(dout + from * n->dout[2], n->dout[2], at[g].rows, d, 1, grads + skip);
       slopes(n, at + g, keys, values, rows + skip, grads + skip, bias, out + from * n->out[2], lse + from,
-             dq + from * n->dq[2], p + g * apart, t + g * apart, panel);
+             dq + from * n->dq[2], dbias, p + g * apart, t + g * apart, panel);
     }
     spread(at, panels, t, apart, rows, d, n->keys, dk);
     spread(at, panels, p, apart, grads, d, n->keys, dv);
@@ -295,9 +314,11 @@ int attention_forward(const Shape *n, const float *q, const float *k, const floa
   return 0;
 }
 
-/* The heads of a group add to the same dk and dv. Returns 0, or 1 where memory ran out. */
+/* The heads of a group add to the same dk and dv. dbias, where there is one, lies as the bias does and is added to; a
+ * head's batches then follow one another, and `threads` must divide the heads. Returns 0, or 1 where memory ran out. */
 int attention_backward(const Shape *n, const float *q, const float *k, const float *v, const float *bias,
-                       const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv) {
+                       const float *out, const float *dout, const float *lse, float *dq, float *dk, float *dv,
+                       float *dbias) {
   const int64_t d = n->width, lines = n->keys + ROWS;
   const int64_t size = UP(4 * d * lines + 2 * PANELS * WIDE * lines + d * (2 * PANELS * WIDE + 2 * ROWS + WIDE));
   float *scratch = NULL;
@@ -309,7 +330,7 @@ int attention_backward(const Shape *n, const float *q, const float *k, const flo
 #ifdef _OPENMP
     me = omp_get_thread_num();
 #endif
-    const int64_t b = at / n->kv_heads, kv = at % n->kv_heads;
+    const int64_t b = dbias ? at % n->batch : at / n->kv_heads, kv = dbias ? at / n->batch : at % n->kv_heads;
     float *keys = scratch + size * me, *values = keys + d * lines, *to_keys = values + d * lines;
     float *to_values = to_keys + d * lines, *rest = to_values + d * lines;
     pack(k + b * n->k[0] + kv * n->k[1], n->k[2], n->keys, d, 1, keys);
@@ -319,7 +340,8 @@ int attention_backward(const Shape *n, const float *q, const float *k, const flo
       backward_head(n, keys, values, q + b * n->q[0] + h * n->q[1],
                     n->has_bias ? bias + b * n->bias[0] + h * n->bias[1] : NULL, out + b * n->out[0] + h * n->out[1],
                     dout + b * n->dout[0] + h * n->dout[1], lse + (b * n->heads + h) * n->queries,
-                    dq + b * n->dq[0] + h * n->dq[1], to_keys, to_values, rest);
+                    dq + b * n->dq[0] + h * n->dq[1], to_keys, to_values,
+                    dbias ? dbias + b * n->bias[0] + h * n->bias[1] : NULL, rest);
     for (int64_t j = 0; j < n->keys; j++) {
       memcpy(dk + b * n->dk[0] + kv * n->dk[1] + j * n->dk[2], to_keys + j * d, d * sizeof(float));
       memcpy(dv + b * n->dv[0] + kv * n->dv[1] + j * n->dv[2], to_values + j * d, d * sizeof(float));

@@ -16,7 +16,7 @@ from torch import Tensor
 from assay.nn.kernels.native import Library
 from assay.runs import processor
 
-__all__ = ["NATIVE", "short_attention", "why_not"]
+__all__ = ["NATIVE", "backward_into", "forward_into", "rows_like", "short_attention", "suits", "why_not"]
 
 LONGEST, WIDEST = (512, 64) if processor.is_intel() else (4096, 128)
 """Keys, and features of a head, up to which it is the faster one (`docs/log.md`). Beyond the smaller pair it has been
@@ -33,11 +33,16 @@ class Shape(ctypes.Structure):
     """Sizes and strides, as `attention.c` reads them."""
 
     _fields_ = (
-        *((name, Long) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width")),
+        *((name, Long) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width", "shift")),
         *((name, Long * 3) for name in ("q", "k", "v", "out", "dout", "dq", "dk", "dv", "bias")),
         ("scale", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("causal", "has_bias", "threads")),
     )
+
+
+def suits(keys: int, width: int) -> bool:
+    """Whether it is the faster one for rows of so many keys and heads of so many features."""
+    return keys <= LONGEST and width <= WIDEST and width % 16 == 0
 
 
 def why_not(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
@@ -45,7 +50,7 @@ def why_not(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> str | None:
     for t in (q, k, v, bias):
         if t is not None and (t.dtype != torch.float32 or t.device.type != "cpu"):
             return f"{t.dtype} on {t.device}"
-    if k.shape[2] > LONGEST or q.shape[3] > WIDEST or q.shape[3] % 16 or v.shape[3] != q.shape[3]:
+    if not suits(k.shape[2], q.shape[3]) or v.shape[3] != q.shape[3]:
         return "rows too long, or heads too wide or odd"
     if q.numel() == 0 or k.numel() == 0:
         return "nothing to do"
@@ -116,52 +121,43 @@ def _backward_formula(
     return ds @ wide_k, *(t.unflatten(1, (-1, group)).sum(2) for t in (dk, dv))
 
 
-def _rows(like: Tensor) -> Tensor:
-    """[b, h, s, d] laid out as [b, s, h, d], as projections read and write it."""
-    b, h, s, d = like.shape
-    return like.new_empty(b, s, h, d).transpose(1, 2)
-
-
 _SHAPES: dict[Any, Shape] = {}
 """Made once for every combination of sizes and strides: filling one takes longer than a small head's attention."""
 
 
-def _shape(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float, dout: Tensor | None
-) -> Shape:
-    key = (
-        q.shape, k.shape[1:3], q.stride(), k.stride(), v.stride(), None if dout is None else dout.stride(),
-        None if bias is None else (bias.shape, bias.stride()), causal, scale, torch.get_num_threads(),
-    )  # fmt: skip
+def _shape(causal: bool, scale: float, shift: int, learned: bool, **tensors: Tensor | None) -> Shape:
+    """Args: learned: the bias's gradient is asked for; tensors: by the names that `Shape` has for their strides."""
+    sides = tuple(None if t is None else (t.shape, t.stride()) for t in tensors.values())
+    key = causal, scale, shift, learned, torch.get_num_threads(), len(sides), sides
     found = _SHAPES.get(key)
     if found is None:
         if len(_SHAPES) > 1000:  # lengths that differ from step to step
             _SHAPES.clear()
-        found = _SHAPES[key] = _make_shape(q, k, v, bias, causal, scale, dout)
+        found = _SHAPES[key] = _make_shape(causal, scale, shift, learned, tensors)
     return found
 
 
-def _make_shape(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float, dout: Tensor | None
-) -> Shape:
+def _make_shape(causal: bool, scale: float, shift: int, learned: bool, tensors: dict[str, Tensor | None]) -> Shape:
+    q, k, bias = tensors["q"], tensors["k"], tensors["bias"]
+    assert q is not None and k is not None and (bias is None or bias.shape[2] == q.shape[2])
     b, h, queries, d = q.shape
-    n = Shape(b, h, k.shape[1], queries, k.shape[2], d)
-    wide, narrow = (queries * h * d, d, h * d), (k.shape[2] * k.shape[1] * d, d, k.shape[1] * d)
-    strides = {"q": q.stride(), "k": k.stride(), "v": v.stride(), "dout": wide if dout is None else dout.stride()}
-    strides |= {"out": wide, "dq": wide, "dk": narrow, "dv": narrow}  # as `_rows` lays them out
-    if bias is not None:
-        assert bias.shape[2] == queries, "a bias has a row for every query"
-        strides["bias"] = tuple(0 if size == 1 else step for size, step in zip(bias.shape, bias.stride(), strict=True))
-    for name, stride in strides.items():
-        setattr(n, name, (Long * 3)(*stride[:3]))
+    n = Shape(b, h, k.shape[1], queries, k.shape[2], d, shift)
+    for name, t in tensors.items():
+        if t is not None:
+            assert t.stride(3) == 1
+            steps = [0 if size == 1 else step for size, step in zip(t.shape[:3], t.stride()[:3], strict=True)]
+            setattr(n, name, (Long * 3)(*steps))
     n.scale, n.causal, n.has_bias = scale, causal, bias is not None
     n.threads = min(torch.get_num_threads(), b * k.shape[1]) if NATIVE.threads else 1
+    if learned:  # a head's batches add to one gradient
+        n.threads = max(t for t in range(1, n.threads + 1) if k.shape[1] % t == 0)
     return n
 
 
-def _rows_stride(t: Tensor) -> tuple[int, int, int, int]:
-    _, h, s, d = t.shape
-    return s * h * d, d, h * d, 1
+def rows_like(t: Tensor) -> Tensor:
+    """[b, h, s, d] laid out as [b, s, h, d], as projections read and write it."""
+    b, h, s, d = t.shape
+    return t.new_empty(b, s, h, d).transpose(1, 2)
 
 
 def _flat(t: Tensor) -> Tensor:
@@ -169,18 +165,62 @@ def _flat(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 else t.contiguous()
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def forward_into(
+    out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float,
+    shift: int,
+) -> None:  # fmt: skip
+    """The kernel's forward pass, its results written into `out` and `lse` [b, h, q].
+
+    Args:
+        out, lse: results; lse: the logarithm of each row's sum of exponentials.
+        q, k, v, bias, causal, scale: as `short_attention` has them.
+        shift: where causal, query i sees keys up to i + shift.
+    """
     library = NATIVE.handle
-    assert library is not None
+    assert library is not None and lse.is_contiguous()
     q, k, v = _flat(q), _flat(k), _flat(v)
     bias = None if bias is None else _flat(bias)
-    out, lse = _rows(q), q.new_empty(q.shape[:3])
-    n = _shape(q, k, v, bias, causal, scale, None)
+    n = _shape(causal, scale, shift, False, q=q, k=k, v=v, bias=bias, out=out)
     where = None if bias is None else bias.data_ptr()
     if library.attention_forward(
         n, q.data_ptr(), k.data_ptr(), v.data_ptr(), where, out.data_ptr(), lse.data_ptr()
     ):  # fmt: skip
         raise MemoryError("no memory for attention's scratch")
+
+
+def backward_into(
+    dq: Tensor, dk: Tensor, dv: Tensor, dbias: Tensor | None, dout: Tensor, q: Tensor, k: Tensor, v: Tensor,
+    bias: Tensor | None, out: Tensor, lse: Tensor, causal: bool, scale: float, shift: int,
+) -> None:  # fmt: skip
+    """The kernel's backward pass, its results written into dq, dk and dv.
+
+    Args:
+        dq, dk, dv: results.
+        dbias: added to; it lies as the bias does, which every head has its own of; None: not asked for.
+        dout: the output's gradient.
+        q, k, v, bias, out, lse, causal, scale, shift: as of `forward_into`.
+    """
+    library = NATIVE.handle
+    assert library is not None and lse.is_contiguous()
+    q, k, v, out, dout = _flat(q), _flat(k), _flat(v), _flat(out), _flat(dout)
+    bias = None if bias is None else _flat(bias)
+    if dbias is not None:
+        assert bias is not None and dbias.shape == bias.shape and dbias.stride() == bias.stride()
+        assert dbias.shape[1:] == (*q.shape[1:3], k.shape[2])
+    n = _shape(
+        causal, scale, shift, dbias is not None, q=q, k=k, v=v, bias=bias, out=out, dout=dout, dq=dq, dk=dk, dv=dv
+    )
+    where, there = (None if t is None else t.data_ptr() for t in (bias, dbias))
+    if library.attention_backward(
+        n, q.data_ptr(), k.data_ptr(), v.data_ptr(), where, out.data_ptr(), dout.data_ptr(), lse.data_ptr(),
+        dq.data_ptr(), dk.data_ptr(), dv.data_ptr(), there,
+    ):  # fmt: skip
+        raise MemoryError("no memory for attention's scratch")
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse = rows_like(q), q.new_empty(q.shape[:3])
+    forward_into(out, lse, q, k, v, bias, causal, scale, k.shape[2] - q.shape[2])
     return out, lse
 
 
@@ -188,20 +228,9 @@ def _backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor, lse: Tensor, causal: bool,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    library = NATIVE.handle
-    assert library is not None
-    q, k, v, dout = _flat(q), _flat(k), _flat(v), _flat(dout)
-    out = out if out.stride() == _rows_stride(out) else _rows(out).copy_(out)
-    bias = None if bias is None else _flat(bias)
-    dq, dk, dv = _rows(q), _rows(k), _rows(v)
-    n = _shape(q, k, v, bias, causal, scale, dout)
-    where = None if bias is None else bias.data_ptr()
-    if library.attention_backward(
-        n, q.data_ptr(), k.data_ptr(), v.data_ptr(), where, out.data_ptr(), dout.data_ptr(), lse.data_ptr(),
-        dq.data_ptr(), dk.data_ptr(), dv.data_ptr(),
-    ):  # fmt: skip
-        raise MemoryError("no memory for attention's scratch")
-    return dq, dk, dv
+    found = rows_like(q), rows_like(k), rows_like(v)
+    backward_into(*found, None, dout, q, k, v, bias, out, lse, causal, scale, k.shape[2] - q.shape[2])
+    return found
 
 
 _LIBRARY = torch.library.Library("assay", "FRAGMENT")
@@ -212,10 +241,10 @@ _LIBRARY.define(
 )
 _LIBRARY.impl("attention", _forward, "CPU")
 _LIBRARY.impl("attention_backward", _backward, "CPU")
-_LIBRARY.impl("attention", lambda q, k, v, bias, causal, scale: (_rows(q), q.new_empty(q.shape[:3])), "Meta")
+_LIBRARY.impl("attention", lambda q, k, v, bias, causal, scale: (rows_like(q), q.new_empty(q.shape[:3])), "Meta")
 _LIBRARY.impl(
     "attention_backward",
-    lambda dout, q, k, v, bias, out, lse, causal, scale: (_rows(q), _rows(k), _rows(v)),
+    lambda dout, q, k, v, bias, out, lse, causal, scale: (rows_like(q), rows_like(k), rows_like(v)),
     "Meta",
 )
 
@@ -226,7 +255,7 @@ def _check(library: ctypes.CDLL) -> None:
     if library.shape_bytes() != ctypes.sizeof(Shape):
         raise ValueError(f"a shape has {library.shape_bytes()} bytes there and {ctypes.sizeof(Shape)} here")
     library.attention_forward.argtypes = [ctypes.POINTER(Shape), *[address] * 6]
-    library.attention_backward.argtypes = [ctypes.POINTER(Shape), *[address] * 10]
+    library.attention_backward.argtypes = [ctypes.POINTER(Shape), *[address] * 11]
     draw = torch.Generator().manual_seed(0)
     q, dout = (torch.randn(2, 4, 21, 16, generator=draw) for _ in range(2))
     k, v = (torch.randn(2, 2, 21, 16, generator=draw) for _ in range(2))
