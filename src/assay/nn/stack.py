@@ -235,9 +235,9 @@ class Stack(nn.Module):
         say = self.spec.positions
         if say.kind not in (PositionKind.alibi, PositionKind.relative):
             return None
-        q = torch.arange(keys - queries, keys, device=device)
-        distance = torch.arange(keys, device=device)[None, :] - q[:, None]
         if table is None:
+            q = torch.arange(keys - queries, keys, device=device)
+            distance = torch.arange(keys, device=device)[None, :] - q[:, None]
             slopes = alibi_slopes(self.spec.heads(self.stack)).to(device)
             if say.scaled_bias:
                 slopes = slopes * self.spec.attention_scale(self.stack, 0)
@@ -245,10 +245,11 @@ class Stack(nn.Module):
             steps = distance if causal else -distance.abs()
             return slopes[None, :, None, None] * steps
         buckets = relative_buckets(
-            distance,
+            torch.arange(1 - keys, queries, device=device),
             # A prefix looks ahead within itself, so a prefix decoder tells keys after the query apart too.
             bidirectional=self.stack == "encoder" or self.spec.family is Family.prefix,
             buckets=say.buckets,
             max_distance=say.max_distance,
         )
-        return table(buckets).permute(2, 0, 1)[None]
+        # Every distance is looked up once: a query's row is a window over them, the last query's the first.
+        return table(buckets).t().unfold(-1, keys, 1).flip(1)[None]
