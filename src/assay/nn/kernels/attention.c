@@ -23,7 +23,7 @@ typedef struct {
 
 int shape_bytes(void) { return sizeof(Shape); }
 
-/* Up to WIDE queries from `row` on: how many there are and keys are seen in each register, and by all. */
+/* Up to WIDE queries from `row` on: how many, and in each register; the keys that each register sees, and any. */
 typedef struct {
   int64_t row, seen[2], most;
   int rows, count[2];
