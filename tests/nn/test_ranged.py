@@ -70,6 +70,21 @@ def test_a_decoder_that_reads_its_documents(way: str) -> None:
     close(ranged_attention(*given, *found, 0.3).double(), dense(given, mask, cross=True), 1e-5)
 
 
+def test_a_causal_range_begins_and_ends_anywhere(way: str) -> None:
+    """Before its queries or among them, behind them or before the last: places count alike on both sides."""
+    given, spans = inputs(10, 10), torch.tensor([(0, 7)] * 4 + [(2, 5)] * 3 + [(6, 10)] * 3)
+    places = torch.arange(10)
+    seen = (places >= spans[:, :1]) & (places < spans[:, 1:]) & (places <= places[:, None])
+    q, k, v, bias = (x.double() for x in given)
+    theirs = torch.softmax((q @ k.mT * 0.3 + bias).masked_fill(~seen, -1e30), -1) * seen @ v
+    ours = ranged_attention(*given, spans.expand(3, 10, 2).contiguous(), True, 0.3)
+    close(ours.double(), theirs, 1e-5)
+    up = torch.randn(ours.shape)
+    exact = torch.autograd.grad(theirs, given, up.double())
+    for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
+        close(a, b, 1e-4)
+
+
 def test_long_rows_go_on_over_a_register_and_a_panel(way: str) -> None:
     """Rows of 150: documents end anywhere, gradients of the bias are sums over all rows."""
     ids = torch.tensor([[1] * 37 + [2] * 100 + [0] * 13, [1] * 150, [1] * 16 + [2] * 16 + [3] * 118])
