@@ -18,9 +18,10 @@ FILES = [
         f"nn/test_kernels_{name}.py"
         for name in ("attention", "norms", "adamw", "gated", "cross_entropy", "rotary", "outer")
     ),
+    "nn/test_ranged.py",
     *(f"generation/test_native{name}.py" for name in ("", "_rows", "_top")),
 ]
-CHOSEN = "serves or float64 or equal or products or modules or torchs"
+CHOSEN = "serves or float64 or equal or products or modules or torchs or rules"
 HERE = 16 if "avx512f" in processor.features() else 8 if "avx" in processor.features() else 4
 
 
