@@ -51,6 +51,8 @@ def test_values_and_gradients_are_the_rules(mask: Mask, heads: int, way: str) ->
     """In float64; two threads, which share one, two or three heads."""
     torch.set_num_threads(2)
     given = inputs(10, 10, heads)
+    if heads == 2:  # as a table looks it up
+        given[3] = given[3].detach().permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
     found = key_ranges(mask, 3, 10, 10)
     assert found is not None and ranged._by_kernel(*given[:2]) == (way == "kernel")
     ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)

@@ -165,7 +165,7 @@ def _forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     out, kept, used, heads = _rows(q), q.new_empty(_kept(q, k)), 0, q.shape[1]
-    by_kernel = _by_kernel(q, k)
+    bias, by_kernel = bias.contiguous(), _by_kernel(q, k)
     for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
         q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
         bias_here, out_here = bias[:, :, a:b, c:d], out[rows, :, a:b]
@@ -187,8 +187,8 @@ def _backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, out: Tensor, kept: Tensor,
     causal: bool, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dq, dk, dv, dbias, used, heads = _rows(q), _rows(k), _rows(v), torch.zeros_like(bias), 0, q.shape[1]
-    by_kernel = _by_kernel(q, k)
+    dq, dk, dv, dbias, used, heads = _rows(q), _rows(k), _rows(v), bias.new_zeros(bias.shape), 0, q.shape[1]
+    bias, by_kernel = bias.contiguous(), _by_kernel(q, k)
     for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
         q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
         dout_here, out_here, dq_here = dout[rows, :, a:b], out[rows, :, a:b], dq[rows, :, a:b]
@@ -232,6 +232,6 @@ _LIBRARY.impl(
 )
 _LIBRARY.impl(
     "ranged_attention_backward",
-    lambda dout, q, k, v, bias, *_: (_rows(q), _rows(k), _rows(v), torch.zeros_like(bias)),
+    lambda dout, q, k, v, bias, *_: (_rows(q), _rows(k), _rows(v), bias.new_zeros(bias.shape)),
     "Meta",
 )
