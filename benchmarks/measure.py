@@ -51,6 +51,30 @@ def interleave(
     return times
 
 
+def beside_products(
+    contenders: dict[str, Callable[[], Any]], seconds: float = 20.0, warmup: int = 3, least: int = 5, n: int = 2048
+) -> tuple[dict[str, list[float]], list[float]]:
+    """`interleave`, and every round's limit: the FLOP/s of the best of three large square products, in their turn.
+
+    A machine's rate moves by a tenth within minutes; measured before and after, it made one and the same step 0.92 and
+    0.99 of the limit within an hour.
+    """
+    a, b, c = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+    rates: list[float] = []
+
+    def products() -> None:
+        taken = []
+        for _ in range(3):
+            start = clock()
+            torch.mm(a, b, out=c)
+            taken.append(clock() - start)
+        rates.append(2 * n**3 / min(taken))
+
+    times = interleave({**contenders, "": products}, seconds, warmup, least)
+    del times[""]
+    return times, rates[warmup:]
+
+
 def best_time(call: Callable[[], Any], seconds: float = 0.25, least: int = 5) -> float:
     """The best of many calls, in seconds."""
     call()
@@ -122,8 +146,21 @@ def limits(size: peers.Size, seconds: float = 0.25) -> dict[str, float]:
     }
 
 
-def summary(times: dict[str, list[float]], limit: dict[str, float], reference: str) -> dict[str, Any]:
-    """Per contender: seconds, ratio to the reference within a round (above 1: faster), limits' shares."""
+def summary(
+    times: dict[str, list[float]],
+    limit: dict[str, float],
+    reference: str,
+    flops: float = 0.0,
+    rates: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Per contender: seconds, ratio to the reference within a round (above 1: faster), limits' shares.
+
+    Args:
+        times: of every round, as `interleave` gives them.
+        limit: seconds at the least, by several definitions.
+        reference: whom the others are compared with.
+        flops, rates: of a step, and of every round: one more limit, "square_rate_full", within a round too.
+    """
     out: dict[str, Any] = {}
     for name, values in times.items():
         seconds = quartiles(values)
@@ -133,6 +170,9 @@ def summary(times: dict[str, list[float]], limit: dict[str, float], reference: s
             "fraction": {k: v / seconds["median"] for k, v in limit.items() if k != "square_flops_per_second"},
             "rounds": len(values),
         }
+        if rates:
+            shares = [flops / rate / value for rate, value in zip(rates, values, strict=True)]
+            out[name]["fraction"]["square_rate_full"] = statistics.median(shares)
     return out
 
 

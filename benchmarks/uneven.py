@@ -163,7 +163,7 @@ def results(found: dict[str, Any], name: str, title: str, shape: str) -> list[Re
     threads, own = f"float32, AdamW, {found['threads']} threads", f"assay/{found['own']}"
     equal = Result(
         f"{name}-equal", f"{title}, no padding", "training", f"{shape}; {threads}", "ms a step",
-        limit="the step's FLOPs, attention over all pairs, at the rate of the best 2048 x 2048 product",
+        limit="the step's FLOPs, attention over all pairs, at the rate of 2048 x 2048 products in the same round",
     )  # fmt: skip
     real = Result(
         f"{name}-uneven", f"{title}, documents of uneven lengths", "training",
