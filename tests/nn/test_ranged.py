@@ -45,6 +45,15 @@ def dense(given: list[torch.Tensor], mask: Mask, *, cross: bool = False) -> torc
     return p @ v
 
 
+def agree(ours: torch.Tensor, theirs: torch.Tensor, given: list[torch.Tensor]) -> None:
+    """Values and gradients, ours in float32 and theirs in float64."""
+    close(ours.double(), theirs, 1e-5)
+    up = torch.randn(ours.shape)
+    exact = torch.autograd.grad(theirs, given, up.double())
+    for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
+        close(a, b, 1e-4)
+
+
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("mask", RULES, ids=lambda m: str(m.rule))
 def test_values_and_gradients_are_the_rules(mask: Mask, heads: int, way: str) -> None:
@@ -56,11 +65,7 @@ def test_values_and_gradients_are_the_rules(mask: Mask, heads: int, way: str) ->
     found = key_ranges(mask, 3, 10, 10)
     assert found is not None and ranged._by_kernel(*given[:2]) == (way == "kernel")
     ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)
-    close(ours.double(), theirs, 1e-5)
-    up = torch.randn(ours.shape)
-    exact = torch.autograd.grad(theirs, given, up.double())
-    for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
-        close(a, b, 1e-4)
+    agree(ours, theirs, given)
     if mask.facts is FACTS:
         assert mask.rule == Padding() or not ours[IDS[:, None, :, None].expand_as(ours) == 0].any()
 
@@ -80,11 +85,7 @@ def test_a_causal_range_begins_and_ends_anywhere(way: str) -> None:
     q, k, v, bias = (x.double() for x in given)
     theirs = torch.softmax((q @ k.mT * 0.3 + bias).masked_fill(~seen, -1e30), -1) * seen @ v
     ours = ranged_attention(*given, spans.expand(3, 10, 2).contiguous(), True, 0.3)
-    close(ours.double(), theirs, 1e-5)
-    up = torch.randn(ours.shape)
-    exact = torch.autograd.grad(theirs, given, up.double())
-    for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
-        close(a, b, 1e-4)
+    agree(ours, theirs, given)
 
 
 def test_long_rows_go_on_over_a_register_and_a_panel(way: str) -> None:
@@ -95,11 +96,7 @@ def test_long_rows_go_on_over_a_register_and_a_panel(way: str) -> None:
         given, found = inputs(150, 150), key_ranges(mask, 3, 150, 150)
         assert found is not None
         ours, theirs = ranged_attention(*given, *found, 0.3), dense(given, mask)
-        close(ours.double(), theirs, 1e-5)
-        up = torch.randn(ours.shape)
-        exact = torch.autograd.grad(theirs, given, up.double())
-        for a, b in zip(torch.autograd.grad(ours, given, up), exact, strict=True):
-            close(a, b, 1e-4)
+        agree(ours, theirs, given)
 
 
 def test_ranges_are_not_those_of_another_rule() -> None:
