@@ -141,7 +141,6 @@ def limits(size: peers.Size, seconds: float = 0.25) -> dict[str, float]:
         "products_and_half_attention": linear + attention / 2,
         "square_rate": flops(size, 0.0) / rate,
         "square_rate_causal": flops(size) / rate,
-        "square_rate_full": flops(size, 1.0) / rate,
         "square_flops_per_second": rate,
     }
 

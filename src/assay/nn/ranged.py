@@ -11,6 +11,7 @@ hold them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -134,17 +135,6 @@ def _stretches(ranges: Tensor, keys: int) -> list[tuple[int, int, int, int, int]
     return list(zip(*(x[some].tolist() for x in (row, begin, stop, first, last)), strict=True))
 
 
-def _parts(ranges: Tensor, keys: int, together: bool) -> list[tuple[slice, int, int, int, int]]:
-    """Stretches, with the rows that have them; `together`: rows that follow each other and have one and the same."""
-    parts: list[tuple[slice, int, int, int, int]] = []
-    for row, a, b, c, d in _stretches(ranges, keys):
-        first = row
-        if together and parts and parts[-1][0].stop == row and parts[-1][1:] == (a, b, c, d):
-            first = parts.pop()[0].start
-        parts.append((slice(first, row + 1), a, b, c, d))
-    return parts
-
-
 def _by_kernel(q: Tensor, k: Tensor) -> bool:
     """Whether the C kernel computes a stretch. Loaded by now or not at all: both passes must answer alike."""
     return kernel.NATIVE.handle is not None and kernel.suits(k.shape[2], q.shape[3])
@@ -156,6 +146,25 @@ def _kept(q: Tensor, k: Tensor) -> int:
     return b * h * queries if _by_kernel(q, k) else b * h * queries * k.shape[2]
 
 
+def _parts(
+    ranges: Tensor, q: Tensor, k: Tensor, kept: Tensor
+) -> Iterator[tuple[slice, slice, slice, Float[Tensor, "r h ..."]]]:
+    """Stretches as rows, queries and keys, with their share of what is kept.
+
+    By the kernel, rows that follow each other and have one and the same stretch are one part.
+    """
+    by_kernel, used = _by_kernel(q, k), 0
+    found: list[tuple[int, int, int, int, int, int]] = []
+    for row, a, b, c, d in _stretches(ranges, k.shape[2]):
+        goes_on = by_kernel and found and found[-1][1:] == (row, a, b, c, d)
+        found.append((found.pop()[0] if goes_on else row, row + 1, a, b, c, d))
+    for first, last, a, b, c, d in found:
+        shape = (last - first, q.shape[1], b - a, *([] if by_kernel else [d - c]))
+        size = math.prod(shape)
+        yield slice(first, last), slice(a, b), slice(c, d), kept[used : used + size].view(shape)
+        used += size
+
+
 def _rows(like: Tensor) -> Tensor:
     """[b, h, s, d] of zeros laid out as [b, s, h, d]: what sees nothing, or is seen by none, stays 0."""
     return kernel.rows_like(like).zero_()
@@ -164,20 +173,17 @@ def _rows(like: Tensor) -> Tensor:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    out, kept, used, heads = _rows(q), q.new_empty(_kept(q, k)), 0, q.shape[1]
-    bias, by_kernel = bias.contiguous(), _by_kernel(q, k)
-    for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
-        q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
-        bias_here, out_here = bias[:, :, a:b, c:d], out[rows, :, a:b]
-        shape = (len(q_here), heads, b - a, *([] if by_kernel else [d - c]))
-        kept_here = kept[used : used + math.prod(shape)].view(shape)
-        used += kept_here.numel()
-        if by_kernel:
-            kernel.forward_into(out_here, kept_here, q_here, k_here, v_here, bias_here, causal, scale, a - c)
+    out, kept, bias = _rows(q), q.new_empty(_kept(q, k)), bias.contiguous()
+    for rows, asking, seen, kept_here in _parts(ranges, q, k, kept):
+        shift = asking.start - seen.start
+        q_here, k_here, v_here = q[rows, :, asking], k[rows, :, seen], v[rows, :, seen]
+        bias_here, out_here = bias[:, :, asking, seen], out[rows, :, asking]
+        if _by_kernel(q, k):
+            kernel.forward_into(out_here, kept_here, q_here, k_here, v_here, bias_here, causal, scale, shift)
             continue
         scores = torch.baddbmm(bias_here[0], q_here[0], k_here[0].mT, alpha=scale)
         if causal:
-            scores.masked_fill_(torch.ones(b - a, d - c, dtype=torch.bool).triu(1 + a - c), float("-inf"))
+            scores.masked_fill_(torch.ones(scores.shape[1:], dtype=torch.bool).triu(1 + shift), float("-inf"))
         torch.softmax(scores, -1, out=kept_here[0])
         out_here[0] = torch.bmm(kept_here[0], v_here[0])
     return out, kept
@@ -187,20 +193,16 @@ def _backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ranges: Tensor, out: Tensor, kept: Tensor,
     causal: bool, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dq, dk, dv, dbias, used, heads = _rows(q), _rows(k), _rows(v), bias.new_zeros(bias.shape), 0, q.shape[1]
-    bias, by_kernel = bias.contiguous(), _by_kernel(q, k)
-    for rows, a, b, c, d in _parts(ranges, k.shape[2], by_kernel):
-        q_here, k_here, v_here = q[rows, :, a:b], k[rows, :, c:d], v[rows, :, c:d]
-        dout_here, out_here, dq_here = dout[rows, :, a:b], out[rows, :, a:b], dq[rows, :, a:b]
-        bias_here, dbias_here = bias[:, :, a:b, c:d], dbias[:, :, a:b, c:d]
-        shape = (len(q_here), heads, b - a, *([] if by_kernel else [d - c]))
-        kept_here = kept[used : used + math.prod(shape)].view(shape)
-        used += kept_here.numel()
-        if by_kernel:
+    dq, dk, dv, dbias, bias = _rows(q), _rows(k), _rows(v), bias.new_zeros(bias.shape), bias.contiguous()
+    for rows, asking, seen, kept_here in _parts(ranges, q, k, kept):
+        q_here, k_here, v_here = q[rows, :, asking], k[rows, :, seen], v[rows, :, seen]
+        dout_here, out_here, dq_here = dout[rows, :, asking], out[rows, :, asking], dq[rows, :, asking]
+        bias_here, dbias_here = bias[:, :, asking, seen], dbias[:, :, asking, seen]
+        if _by_kernel(q, k):
             dk_here, dv_here = kernel.rows_like(k_here), kernel.rows_like(v_here)
             kernel.backward_into(
                 dq_here, dk_here, dv_here, dbias_here, dout_here, q_here, k_here, v_here, bias_here, out_here,
-                kept_here, causal, scale, a - c,
+                kept_here, causal, scale, asking.start - seen.start,
             )  # fmt: skip
         else:
             p, grad = kept_here[0], dout_here[0]
@@ -209,8 +211,8 @@ def _backward(
             dq_here[0] = torch.bmm(ds, k_here[0]).mul_(scale)
             dk_here, dv_here = torch.bmm(ds.mT, q_here[0]).mul_(scale), torch.bmm(p.mT, grad)
         # Two stretches of queries may see the same keys (causal ones do not, documents neither): sums, not copies.
-        dk[rows, :, c:d] += dk_here
-        dv[rows, :, c:d] += dv_here
+        dk[rows, :, seen] += dk_here
+        dv[rows, :, seen] += dv_here
     return dq, dk, dv, dbias
 
 

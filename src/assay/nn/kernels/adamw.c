@@ -5,9 +5,6 @@
  * number of threads: every element goes through the same vector code, and the norm is summed by fixed pieces.
  */
 #include "vectors.h"
-#if defined(__AVX512F__) || defined(__AVX__)
-#include <immintrin.h>
-#endif
 
 #define HALF (LANES / 2) /* floats, of which doubles fill a register */
 typedef float Half __attribute__((vector_size(4 * HALF), aligned(4), may_alias));

@@ -29,12 +29,6 @@ typedef struct {
   int rows, count[2];
 } Panel;
 
-/* Do with the registers in which a key is seen, told to the compiler as constants. */
-#define WHERE_SEEN(j, at, DO) \
-  if ((j) >= (at)->seen[1]) DO(0, 1); \
-  else if ((j) >= (at)->seen[0]) DO(1, 2); \
-  else DO(0, 2)
-
 /* out[key][query] = rows[key] x panel, for as many keys as are seen and up to ROWS - 1 more */
 INLINE void scores_some(const float *rows, const float *panel, int64_t width, float *out, const int first,
                         const int last) {
@@ -44,9 +38,13 @@ INLINE void scores_some(const float *rows, const float *panel, int64_t width, fl
 }
 
 INLINE void scores(const Panel *at, const float *rows, const float *panel, int64_t width, float *out) {
-#define SOME(first, last) scores_some(rows + j * width, panel, width, out + j * WIDE, first, last)
-  for (int64_t j = 0; j < at->most; j += ROWS) { WHERE_SEEN(j, at, SOME); }
-#undef SOME
+  for (int64_t j = 0; j < at->most; j += ROWS) {
+    const float *here = rows + j * width;
+    float *to = out + j * WIDE;
+    if (j >= at->seen[1]) scores_some(here, panel, width, to, 0, 1);
+    else if (j >= at->seen[0]) scores_some(here, panel, width, to, 1, 2);
+    else scores_some(here, panel, width, to, 0, 2);
+  }
 }
 
 /* out[feature][query] = factor[query] x sum over the keys that the query's register sees of p[key][query] rows[key] */

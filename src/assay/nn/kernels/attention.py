@@ -128,7 +128,7 @@ _SHAPES: dict[Any, Shape] = {}
 def _shape(causal: bool, scale: float, shift: int, learned: bool, **tensors: Tensor | None) -> Shape:
     """Args: learned: the bias's gradient is asked for; tensors: by the names that `Shape` has for their strides."""
     sides = tuple(None if t is None else (t.shape, t.stride()) for t in tensors.values())
-    key = causal, scale, shift, learned, torch.get_num_threads(), len(sides), sides
+    key = causal, scale, shift, learned, torch.get_num_threads(), sides
     found = _SHAPES.get(key)
     if found is None:
         if len(_SHAPES) > 1000:  # lengths that differ from step to step

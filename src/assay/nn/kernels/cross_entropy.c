@@ -21,11 +21,11 @@ INLINE float most_in(const float *l, int64_t n) {
   V most = some(l + whole, n - whole), other = all(-INFINITY);
   for (int64_t j = 0; j < pairs; j += 2 * LANES) {
     const V x = load(l + j), y = load(l + j + LANES);
-    most = pick(x > most, x, most);
-    other = pick(y > other, y, other);
+    most = larger(x, most);
+    other = larger(y, other);
   }
-  if (pairs < whole) { const V x = load(l + pairs); other = pick(x > other, x, other); }
-  return most_of(pick(other > most, other, most));
+  if (pairs < whole) { const V x = load(l + pairs); other = larger(x, other); }
+  return most_of(larger(other, most));
 }
 
 /* sum of e^(l - top); the terms are kept over the logits where `keep`. */

@@ -8,9 +8,6 @@
  * results are written past the caches (streaming stores), since an ordinary store reads its line first.
  */
 #include "vectors.h"
-#if defined(__AVX512F__) || defined(__AVX__)
-#include <immintrin.h>
-#endif
 
 #define BLOCK 4 /* rows that the backward pass takes together */
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from assay.nn.kernels import native
 from assay.nn.kernels.native import Library
 from assay.runs import processor
 
@@ -35,11 +36,11 @@ def outer(a: Float[Tensor, "tokens rows"], b: Float[Tensor, "tokens columns"]) -
 def _serves(a: Tensor, b: Tensor) -> bool:
     if not PREFERRED or a.numel() == 0 or b.numel() == 0:
         return False
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" or t.stride(1) != 1 for t in (a, b)):
+    if a.stride(1) != 1 or b.stride(1) != 1:
         return False
-    if torch.compiler.is_compiling():
-        return NATIVE.handle is not None
-    return NATIVE.load() is not None and (NATIVE.threads or torch.get_num_threads() == 1)
+    if torch.compiler.is_compiling():  # an operator of its own, which nothing would be fused with
+        return NATIVE.handle is not None and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (a, b))
+    return native.why_not(NATIVE, a, b) is None
 
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:
